@@ -1,0 +1,92 @@
+//! How fast frames become columns: one Binance dialect, one thread, batches of 8,192 frames.
+#![allow(missing_docs)]
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use model::dialect::{FrameRef, Records};
+use model::kinds;
+
+const BATCH: usize = 8_192;
+
+/// Trades of 50 instruments, as the benchmark job has them.
+fn trades() -> Vec<String> {
+    let mut seed = 1_u64;
+    let mut next = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    (0..BATCH as u64)
+        .map(|i| {
+            let (time, instrument) = (1_760_000_000_000 + i, next(50).min(next(50)));
+            let (price, quantity, maker) = (next(10_000_000_000_000), next(10_000_000_000), next(2) == 1);
+            format!(
+                r#"{{"e":"trade","E":{},"s":"C{instrument:03}USDT","t":{},"p":"{}.{:08}","q":"{}.{:08}","T":{time},"m":{maker},"M":true}}"#,
+                time + 3,
+                575_990_000 + i,
+                price / 100_000_000,
+                price % 100_000_000,
+                quantity / 100_000_000,
+                quantity % 100_000_000,
+            )
+        })
+        .collect()
+}
+
+fn quotes() -> Vec<String> {
+    let quote = |i: usize| {
+        format!(
+            r#"{{"stream":"btcusdt@bookTicker","data":{{"u":{},"s":"BTCUSDT","b":"61837.63000000","B":"3.78826000","a":"61837.64000000","A":"1.54698000"}}}}"#,
+            50_093_239_212 + i
+        )
+    };
+    (0..BATCH).map(quote).collect()
+}
+
+/// Book changes with eight levels a side.
+fn depths() -> Vec<String> {
+    let side =
+        |from: usize| (0..8).map(|i| format!(r#"["{}.30","{}.014"]"#, 61_700 + from + i, i * from % 97)).collect::<Vec<_>>().join(",");
+    let depth = |i: usize| {
+        let u = 5_123_107_832_006 + i;
+        format!(
+            r#"{{"stream":"btcusdt@depth@0ms","data":{{"e":"depthUpdate","E":1723161256299,"T":1723161256298,"s":"BTCUSDT","U":{u},"u":{u},"pu":{},"b":[{}],"a":[{}]}}}}"#,
+            u - 1,
+            side(i % 90),
+            side(i % 90 + 10),
+        )
+    };
+    (0..BATCH).map(depth).collect()
+}
+
+fn decode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (name, dialect, frames, wanted) in [
+        ("trade", "binance_spot", trades(), vec!["trade"]),
+        ("trade, every kind wanted", "binance_spot", trades(), kinds::market_data().map(|k| k.name.as_ref()).collect()),
+        ("trade, not wanted", "binance_spot", trades(), vec!["quote"]),
+        ("bookTicker", "binance_spot", quotes(), vec!["quote"]),
+        ("depthUpdate of 16 levels", "binance_usdm", depths(), vec!["book_delta"]),
+    ] {
+        let mut dialect = sources::dialect::make(dialect).expect("the dialect exists");
+        let mut records = Records::wanting(wanted);
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || (),
+                |()| {
+                    for (number, payload) in (1..).zip(&frames) {
+                        let frame = FrameRef { receive_time: Some(5), frame: number, topic: None, payload: payload.as_bytes() };
+                        dialect.decode(frame, &mut records).expect("the frames are good");
+                    }
+                    black_box(records.finish())
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

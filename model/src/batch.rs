@@ -1,0 +1,188 @@
+//! What travels between operators: columnar batches, and the progress of event time.
+//!
+//! A [`Batch`] is an Arrow record batch of one kind with a difference per row, at a logical time that the
+//! dataflow carries beside it. A [`Progress`] says how far event time has come in one source. Both are
+//! [`Message`]s on the same edge; which of them comes first within one logical time means nothing, because
+//! an operator applies progress only when that time is complete.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::ScalarBuffer;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::kind::Kind;
+use crate::kinds;
+use crate::time::Micros;
+
+/// One item on an edge of the dataflow.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Rows.
+    Batch(Batch),
+    /// How far event time has come.
+    Progress(Progress),
+}
+
+impl Message {
+    /// The worker that an exchange takes this message to.
+    pub fn target(&self) -> u32 {
+        match self {
+            Message::Batch(batch) => batch.target,
+            Message::Progress(progress) => progress.target,
+        }
+    }
+}
+
+/// Rows of one kind.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The kind of all rows.
+    pub kind: Arc<Kind>,
+    /// The rows; the schema is the kind's.
+    pub rows: RecordBatch,
+    /// +1 for a row that is asserted, -1 for one that is taken back; `None` where all are asserted.
+    pub diffs: Option<ScalarBuffer<i8>>,
+    /// Where the rows came from: restores the order of the source after an exchange.
+    pub origin: Origin,
+    /// The worker that an exchange takes the batch to.
+    pub target: u32,
+}
+
+/// A position in the order of a source. Ordering by it restores the order in which a source handed its rows over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Origin {
+    /// The source, numbered as in the pipeline.
+    pub source: u32,
+    /// The chunk of rows, numbered as the source handed them over.
+    pub chunk: u64,
+}
+
+/// How far event time has come in a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The source, numbered as in the pipeline.
+    pub source: u32,
+    /// The greatest event time seen, in microseconds; [`Progress::END`] when the source has ended.
+    pub event_time: Micros,
+    /// The way through the pipeline, as a hash of the operators on it that hold rows back: where ways of
+    /// different delay meet again, the slowest counts.
+    pub path: u64,
+    /// The worker that an exchange takes the message to.
+    pub target: u32,
+}
+
+impl Progress {
+    /// The event time that a source which has ended has reached.
+    pub const END: Micros = Micros::MAX;
+
+    /// Progress as a source tells it.
+    pub fn of(source: u32, event_time: Micros) -> Self {
+        Progress { source, event_time, path: 0, target: 0 }
+    }
+
+    /// This progress behind an operator whose rows may lie so far (microseconds) behind its watermark.
+    pub fn delayed(self, delay: Micros, operator: u64) -> Self {
+        if delay == 0 {
+            return self;
+        }
+        let event_time = if self.event_time == Progress::END { Progress::END } else { self.event_time.saturating_sub(delay) };
+        Progress { event_time, path: self.path.rotate_left(1) ^ operator, ..self }
+    }
+}
+
+impl Batch {
+    /// A batch of asserted rows.
+    pub fn new(kind: &Arc<Kind>, rows: RecordBatch, origin: Origin) -> Self {
+        debug_assert_eq!(rows.num_columns(), kind.columns.len(), "{} rows do not have the kind's columns", kind.name);
+        Batch { kind: kind.clone(), rows, diffs: None, origin, target: 0 }
+    }
+
+    /// The same batch with other rows, of which none was taken back.
+    pub fn with_diffs(mut self, diffs: Vec<i8>) -> Self {
+        debug_assert_eq!(diffs.len(), self.rows.num_rows());
+        self.diffs = Some(diffs.into());
+        self
+    }
+
+    /// Number of rows, asserted and taken back.
+    pub fn len(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of rows taken back.
+    pub fn retractions(&self) -> usize {
+        self.diffs.as_ref().map_or(0, |diffs| diffs.iter().filter(|d| **d < 0).count())
+    }
+
+    /// Whether a row is asserted (+1) or taken back (-1).
+    pub fn diff(&self, row: usize) -> i8 {
+        self.diffs.as_ref().map_or(1, |diffs| diffs[row])
+    }
+
+    /// Bytes of memory that the rows take.
+    pub fn bytes(&self) -> usize {
+        self.rows.columns().iter().map(|c| c.get_buffer_memory_size()).sum()
+    }
+}
+
+/// What a batch is between processes: the kind, the rows as an Arrow IPC stream, and the rest.
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    kind: WireKind,
+    rows: Vec<u8>,
+    diffs: Option<Vec<i8>>,
+    origin: Origin,
+    target: u32,
+}
+
+/// Every process knows the built-in kinds; a derived one is sent along.
+#[derive(Serialize, Deserialize)]
+enum WireKind {
+    BuiltIn(String),
+    Derived(Kind),
+}
+
+fn to_ipc(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::with_capacity(rows.get_array_memory_size()), rows.schema_ref())?;
+    writer.write(rows)?;
+    writer.into_inner()
+}
+
+fn from_ipc(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
+    StreamReader::try_new(Cursor::new(bytes), None)?.next().unwrap_or_else(|| Err(ArrowError::IpcError("the stream holds no batch".into())))
+}
+
+impl Serialize for Batch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let kind = match kinds::named(&self.kind.name) {
+            Some(kind) if **kind == *self.kind => WireKind::BuiltIn(kind.name.to_string()),
+            _ => WireKind::Derived((*self.kind).clone()),
+        };
+        let rows = to_ipc(&self.rows).map_err(S::Error::custom)?;
+        Wire { kind, rows, diffs: self.diffs.as_ref().map(|d| d.to_vec()), origin: self.origin, target: self.target }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        let kind = match wire.kind {
+            WireKind::BuiltIn(name) => kinds::named(&name).cloned().ok_or_else(|| D::Error::custom(format!("there is no kind `{name}`")))?,
+            WireKind::Derived(kind) => Arc::new(kind),
+        };
+        let rows = from_ipc(&wire.rows).map_err(D::Error::custom)?;
+        Ok(Batch { kind, rows, diffs: wire.diffs.map(Into::into), origin: wire.origin, target: wire.target })
+    }
+}

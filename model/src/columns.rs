@@ -1,0 +1,260 @@
+//! Columns under construction and columns to read, by the types that kinds are declared with.
+//!
+//! Each type below stands for one [`Type`] in the declarations of [`crate::kinds`]: it says how a value
+//! is pushed, which Arrow array results and which typed array a view hands out. `Option<T>` is the same
+//! column, nullable.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array, DictionaryArray, Float64Array, Float64Builder,
+    Int64Array, Int64Builder, ListArray, PrimitiveArray, PrimitiveBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+};
+use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{Decimal128Type, Field, Int32Type, TimestampMicrosecondType};
+
+use hashbrown::HashMap;
+
+use crate::decimal;
+use crate::kind::Type;
+use crate::time::Micros;
+
+/// A record batch does not have a column that a kind declares.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a batch of `{kind}` records has no column `{column}` of the declared type")]
+pub struct SchemaMismatch {
+    kind: &'static str,
+    column: &'static str,
+}
+
+/// How a declared column type is built and read.
+pub trait ColumnType {
+    /// The type in the declaration.
+    const TYPE: Type;
+    /// Whether values may be absent.
+    const NULLABLE: bool = false;
+    /// What is pushed.
+    type Value<'a>: Copy + std::fmt::Debug;
+    /// What it is pushed into.
+    type Builder: Default + std::fmt::Debug;
+    /// What a view reads.
+    type Array: 'static;
+
+    /// Appends a value.
+    fn push(builder: &mut Self::Builder, value: Self::Value<'_>);
+    /// Appends a null.
+    fn push_null(builder: &mut Self::Builder);
+    /// The column, and an empty builder.
+    fn finish(builder: &mut Self::Builder) -> ArrayRef;
+}
+
+impl<T: ColumnType> ColumnType for Option<T> {
+    const TYPE: Type = T::TYPE;
+    const NULLABLE: bool = true;
+    type Value<'a> = Option<T::Value<'a>>;
+    type Builder = T::Builder;
+    type Array = T::Array;
+
+    #[inline]
+    fn push(builder: &mut T::Builder, value: Option<T::Value<'_>>) {
+        match value {
+            Some(value) => T::push(builder, value),
+            None => T::push_null(builder),
+        }
+    }
+    fn push_null(builder: &mut T::Builder) {
+        T::push_null(builder);
+    }
+    fn finish(builder: &mut T::Builder) -> ArrayRef {
+        T::finish(builder)
+    }
+}
+
+/// The column of a view, by name and declared type.
+///
+/// # Errors
+/// It is missing or of another type.
+pub fn downcast<'a, A: 'static>(rows: &'a RecordBatch, kind: &'static str, column: &'static str) -> Result<&'a A, SchemaMismatch> {
+    rows.column_by_name(column).and_then(|array| array.as_any().downcast_ref()).ok_or(SchemaMismatch { kind, column })
+}
+
+macro_rules! primitive {
+    ($(#[doc = $doc:literal])+ $name:ident, $value:ty, $builder:ty, $array:ty, |$b:ident, $v:ident| $push:expr, |$f:ident| $finish:expr) => {
+        $(#[doc = $doc])+
+        #[derive(Debug)]
+        pub enum $name {}
+
+        impl ColumnType for $name {
+            const TYPE: Type = Type::$name;
+            type Value<'a> = $value;
+            type Builder = $builder;
+            type Array = $array;
+
+            #[inline]
+            fn push<'a>($b: &mut $builder, $v: $value) { $push }
+            #[inline]
+            fn push_null(builder: &mut $builder) { builder.append_null(); }
+            fn finish($f: &mut $builder) -> ArrayRef { $finish }
+        }
+    };
+}
+
+primitive!(
+    /// Any text.
+    Text, &'a str, StringBuilder, StringArray, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
+primitive!(
+    /// An exact number.
+    Decimal, decimal::Decimal, PrimitiveBuilder<Decimal128Type>, Decimal128Array, |b, v| b.append_value(v.units()), |b| {
+        Arc::new(b.finish().with_data_type(decimal::DATA_TYPE))
+    });
+primitive!(
+    /// A whole number.
+    Integer, i64, Int64Builder, Int64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
+primitive!(
+    /// A statistic.
+    Float, f64, Float64Builder, Float64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
+primitive!(
+    /// Microseconds since 1970.
+    Time, Micros, PrimitiveBuilder<TimestampMicrosecondType>, TimestampMicrosecondArray, |b, v| b.append_value(v), |b| {
+        Arc::new(b.finish().with_timezone("UTC"))
+    });
+primitive!(
+    /// True or false.
+    Boolean, bool, BooleanBuilder, BooleanArray, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
+primitive!(
+    /// Bytes as they came.
+    Bytes, &'a [u8], BinaryBuilder, BinaryArray, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
+
+/// Text with few distinct values, kept as numbers into a dictionary.
+#[derive(Debug)]
+pub enum Label {}
+
+impl ColumnType for Label {
+    const TYPE: Type = Type::Label;
+    type Value<'a> = &'a str;
+    type Builder = LabelBuilder;
+    type Array = DictionaryArray<Int32Type>;
+
+    #[inline]
+    fn push(builder: &mut LabelBuilder, value: &str) {
+        let key = builder.key(value);
+        builder.push_key(Some(key));
+    }
+    fn push_null(builder: &mut LabelBuilder) {
+        builder.push_key(None);
+    }
+    fn finish(builder: &mut LabelBuilder) -> ArrayRef {
+        Arc::new(builder.finish())
+    }
+}
+
+/// A dictionary column under construction. The dictionary lives as long as the builder, so the batches of
+/// one decoder share it and a reader may keep what it worked out per label.
+#[derive(Debug, Default)]
+pub struct LabelBuilder {
+    numbers: HashMap<Arc<str>, i32, ahash::RandomState>,
+    labels: Vec<Arc<str>>,
+    /// The labels as Arrow shares them; made anew when one was added.
+    values: Option<Arc<StringArray>>,
+    /// The label asked for last: neighbouring rows mostly agree.
+    last: usize,
+    keys: Vec<i32>,
+    /// Whether each row is valid; empty while all are.
+    valid: Vec<bool>,
+}
+
+impl LabelBuilder {
+    /// The number of a label, entered into the dictionary if it is new.
+    #[inline]
+    pub fn key(&mut self, label: &str) -> i32 {
+        if self.labels.get(self.last).is_none_or(|last| **last != *label) {
+            self.last = self.look_up(label);
+        }
+        self.last as i32
+    }
+
+    fn look_up(&mut self, label: &str) -> usize {
+        if let Some(key) = self.numbers.get(label) {
+            return *key as usize;
+        }
+        let (word, key): (Arc<str>, usize) = (label.into(), self.labels.len());
+        self.numbers.insert(word.clone(), i32::try_from(key).expect("a dictionary holds few labels"));
+        self.labels.push(word);
+        self.values = None;
+        key
+    }
+
+    /// Appends a label by its number, or a null.
+    #[inline]
+    pub fn push_key(&mut self, key: Option<i32>) {
+        if key.is_none() || !self.valid.is_empty() {
+            self.valid.resize(self.keys.len(), true);
+            self.valid.push(key.is_some());
+        }
+        self.keys.push(key.unwrap_or(0));
+    }
+
+    fn finish(&mut self) -> DictionaryArray<Int32Type> {
+        if self.labels.is_empty() {
+            // An Arrow key must point somewhere, even under a null.
+            self.look_up("");
+        }
+        let labels = &self.labels;
+        let values = self.values.get_or_insert_with(|| Arc::new(StringArray::from_iter_values(labels)));
+        let nulls = (!self.valid.is_empty()).then(|| NullBuffer::from(std::mem::take(&mut self.valid)));
+        let next = Vec::with_capacity(self.keys.len());
+        DictionaryArray::new(PrimitiveArray::new(ScalarBuffer::from(std::mem::replace(&mut self.keys, next)), nulls), values.clone())
+    }
+}
+
+/// A list of exact numbers.
+#[derive(Debug)]
+pub enum Decimals {}
+
+/// A column of lists of exact numbers under construction.
+#[derive(Debug, Default)]
+pub struct DecimalsBuilder {
+    values: Vec<i128>,
+    lengths: Vec<usize>,
+}
+
+impl ColumnType for Decimals {
+    const TYPE: Type = Type::Decimals;
+    type Value<'a> = &'a [decimal::Decimal];
+    type Builder = DecimalsBuilder;
+    type Array = ListArray;
+
+    fn push(builder: &mut DecimalsBuilder, value: &[decimal::Decimal]) {
+        builder.values.extend(value.iter().map(|d| d.units()));
+        builder.lengths.push(value.len());
+    }
+    fn push_null(builder: &mut DecimalsBuilder) {
+        builder.lengths.push(0);
+    }
+    fn finish(builder: &mut DecimalsBuilder) -> ArrayRef {
+        let values = Decimal128Array::from(std::mem::take(&mut builder.values)).with_data_type(decimal::DATA_TYPE);
+        let offsets = OffsetBuffer::from_lengths(std::mem::take(&mut builder.lengths));
+        Arc::new(ListArray::new(Arc::new(Field::new_list_field(decimal::DATA_TYPE, false)), offsets, Arc::new(values), None))
+    }
+}
+
+/// The label of a row, or `None` for null.
+pub fn label(column: &DictionaryArray<Int32Type>, row: usize) -> Option<&str> {
+    column.key(row).map(|key| column.values().as_string::<i32>().value(key))
+}
+
+/// The number of a row, or `None` for null.
+pub fn number(column: &Decimal128Array, row: usize) -> Option<decimal::Decimal> {
+    column.is_valid(row).then(|| decimal::Decimal::from_units(column.value(row)))
+}
+
+/// The whole number or time of a row, or `None` for null.
+pub fn integer<T: arrow::datatypes::ArrowPrimitiveType<Native = i64>>(column: &PrimitiveArray<T>, row: usize) -> Option<i64> {
+    column.is_valid(row).then(|| column.value(row))
+}
+
+/// The numbers in the list of a row, in units of 10⁻¹².
+pub fn numbers(column: &ListArray, row: usize) -> &[i128] {
+    let (start, end) = (column.value_offsets()[row] as usize, column.value_offsets()[row + 1] as usize);
+    &column.values().as_primitive::<Decimal128Type>().values()[start..end]
+}

@@ -1,0 +1,474 @@
+//! `stale_feed`: an instrument's feed that has fallen silent while others go on.
+//!
+//! A channel is one kind of record of one instrument. It is stale when event time, carried on by whatever else
+//! comes, is further past its last record than a limit: the option `after`, or, with `factor`, that many times the
+//! usual time between its records, where that is longer (slow instruments). It is reported once, at last record plus
+//! limit, and closed when data resumes. A channel that never spoke is quiet, not stale.
+//!
+//! The usual time is a quantile of a histogram with four buckets to each doubling, of which older counts fade: it
+//! is right to a fifth, takes a kilobyte and depends on nothing but the times. Long silences are counted in it as
+//! well, so a feed that has become slower for good stops alarming.
+
+use config::Check;
+use config::values;
+use hashbrown::HashMap;
+use model::time::{self, Micros};
+use model::{Decimal, Progress};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::findings::{Finding, Findings, State, seconds};
+use super::reorder::{Reorder, Timed};
+use super::{Detector, Options, Place, Rows};
+use crate::cause::Cause;
+use crate::instruments::{Instruments, StateBuilder, read_state};
+
+/// The detector's name.
+pub const NAME: &str = "stale_feed";
+
+/// Options of `stale_feed`: channels that have fallen silent.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct StaleFeed {
+    /// A channel is stale after so much event time without a record.
+    after: values::Duration,
+    /// Let slow channels be silent for so many times their usual time between records, if that is longer than
+    /// `after`. Channels whose usual time is not known yet are then not judged. Default: `after` holds for all.
+    factor: Option<f64>,
+    /// Which quantile of the times between records is the usual one.
+    quantile: f64,
+}
+
+impl Default for StaleFeed {
+    fn default() -> Self {
+        StaleFeed { after: values::Duration::seconds(30), factor: None, quantile: 0.99 }
+    }
+}
+
+impl Options for StaleFeed {
+    fn check(&self, at: &Place, cx: &mut Check<'_>) {
+        if self.after.micros() == 0 {
+            at.error(cx, "after", "`after` is 0s", "name a duration such as `30s`");
+        }
+        if self.factor.is_some_and(|factor| !(factor >= 1.0 && factor.is_finite())) {
+            at.error(cx, "factor", "`factor` is less than 1", "name how many times the usual time a silence may last, such as 10");
+        }
+        if !(self.quantile > 0.0 && self.quantile < 1.0) {
+            at.error(cx, "quantile", format!("`quantile` is {}", self.quantile), "name a share between 0 and 1, such as 0.99");
+        }
+    }
+
+    fn detector(&self, carried: &[&'static str]) -> Box<dyn Detector> {
+        Box::new(Feeds {
+            options: self.clone(),
+            kinds: carried.to_vec(),
+            reorder: Reorder::default(),
+            channels: Vec::new(),
+            latest: Micros::MIN,
+        })
+    }
+}
+
+/// A record that waits for its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Beat {
+    time: Micros,
+    channel: usize,
+    cause: Cause,
+}
+
+impl Timed for Beat {
+    fn time(&self) -> Micros {
+        self.time
+    }
+}
+
+/// What is kept of a channel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Channel {
+    last: Micros,
+    frame: Option<i64>,
+    /// It was reported, after this much silence.
+    stale: Option<Micros>,
+    usual: Intervals,
+}
+
+/// What is stored of an instrument: its channels and what waits, by kind.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    channels: Vec<(String, Channel)>,
+    waiting: Vec<(String, Micros, Cause)>,
+    latest: Micros,
+}
+
+/// The detector. A channel's number is its instrument's times the number of kinds, plus the kind's.
+#[derive(Debug)]
+struct Feeds {
+    options: StaleFeed,
+    kinds: Vec<&'static str>,
+    reorder: Reorder<Beat>,
+    channels: Vec<Option<Channel>>,
+    /// The greatest time of a record so far.
+    latest: Micros,
+}
+
+impl Detector for Feeds {
+    fn observe(&mut self, rows: &Rows<'_>, findings: &mut Findings<'_>) {
+        let Some(kind) = self.kinds.iter().position(|kind| *kind == rows.batch.kind.name) else { return };
+        for (_, number, cause) in rows.iter() {
+            // A record that only we have timed is as good a sign of life, though our clock may be behind the venue's.
+            let time = cause.event_time.or(cause.receive_time.map(|time| time.max(findings.before())));
+            let Some(time) = time else { continue };
+            self.reorder.push(Beat { time, channel: number as usize * self.kinds.len() + kind, cause });
+        }
+    }
+
+    fn settle(&mut self, watermark: Micros, findings: &mut Findings<'_>) {
+        for beat in self.reorder.release(watermark) {
+            self.latest = self.latest.max(beat.time);
+            self.beat(&beat, findings);
+        }
+        // The end of the sources is not a silence: there, event time has come to the last record.
+        let now = match (watermark, findings.before()) {
+            (Progress::END, Progress::END) => return,
+            (Progress::END, before) => self.latest.max(before),
+            (watermark, _) => watermark,
+        };
+        for channel in 0..self.channels.len() {
+            self.listen(channel, now, findings);
+        }
+    }
+
+    fn save(&self, instruments: &Instruments, states: &mut StateBuilder) {
+        let mut waiting: HashMap<usize, Vec<(String, Micros, Cause)>> = HashMap::new();
+        for beat in self.reorder.held() {
+            let (number, kind) = (beat.channel / self.kinds.len(), self.kinds[beat.channel % self.kinds.len()]);
+            waiting.entry(number).or_default().push((kind.to_owned(), beat.time, beat.cause));
+        }
+        for number in 0..instruments.len() {
+            let kept = self
+                .kinds
+                .iter()
+                .enumerate()
+                .filter_map(|(k, kind)| Some(((*kind).to_owned(), self.channels.get(number * self.kinds.len() + k)?.clone()?)));
+            let stored = Stored { channels: kept.collect(), waiting: waiting.remove(&number).unwrap_or_default(), latest: self.latest };
+            if !stored.channels.is_empty() || !stored.waiting.is_empty() {
+                states.push(instruments.get(number as u32), NAME, &stored);
+            }
+        }
+    }
+
+    fn load(&mut self, number: u32, state: &[u8]) {
+        let stored: Stored = read_state(state);
+        self.latest = self.latest.max(stored.latest);
+        let index = |kinds: &[&str], kind: &str| kinds.iter().position(|k| *k == kind).map(|k| number as usize * kinds.len() + k);
+        for (kind, channel) in stored.channels {
+            if let Some(at) = index(&self.kinds, &kind) {
+                *self.channel(at) = Some(channel);
+            }
+        }
+        for (kind, time, cause) in stored.waiting {
+            if let Some(channel) = index(&self.kinds, &kind) {
+                self.reorder.push(Beat { time, channel, cause });
+            }
+        }
+    }
+}
+
+impl Feeds {
+    fn channel(&mut self, at: usize) -> &mut Option<Channel> {
+        if self.channels.len() <= at {
+            self.channels.resize_with(at + 1, || None);
+        }
+        &mut self.channels[at]
+    }
+
+    /// A channel spoke.
+    fn beat(&mut self, beat: &Beat, findings: &mut Findings<'_>) {
+        self.listen(beat.channel, beat.time, findings);
+        let (number, kind) = self.place(beat.channel);
+        let Some(channel) = self.channel(beat.channel) else {
+            *self.channel(beat.channel) =
+                Some(Channel { last: beat.time, frame: beat.cause.frame, stale: None, usual: Intervals::default() });
+            return;
+        };
+        let silence = beat.time.saturating_sub(channel.last).max(0);
+        if let Some(limit) = channel.stale.take() {
+            let lasted = seconds(silence);
+            findings.push(
+                number,
+                Finding {
+                    detail: format_args!("{kind} records came again after {lasted} s"),
+                    ..finding(kind, beat.cause, lasted, silence, limit, State::Closed)
+                },
+            );
+        }
+        channel.usual.learn(silence);
+        (channel.last, channel.frame) = (channel.last.max(beat.time), beat.cause.frame);
+    }
+
+    /// Event time has come to `now`: whether the channel has been silent for too long.
+    fn listen(&mut self, at: usize, now: Micros, findings: &mut Findings<'_>) {
+        let (number, kind) = self.place(at);
+        let Some(channel) = self.channels.get_mut(at).and_then(Option::as_mut).filter(|c| c.stale.is_none()) else { return };
+        // The cheap test first: no limit is shorter than `after`.
+        if now.saturating_sub(channel.last) <= self.options.after.micros() {
+            return;
+        }
+        let Some(limit) = self.options.limit(&channel.usual).filter(|limit| now.saturating_sub(channel.last) > *limit) else { return };
+        channel.stale = Some(limit);
+        let cause = Cause { event_time: Some(channel.last.saturating_add(limit)), receive_time: None, frame: channel.frame };
+        findings.push(
+            number,
+            Finding {
+                detail: format_args!("no {kind} record came for {} s after {}", seconds(limit), time::display(channel.last)),
+                ..finding(kind, cause, seconds(limit), limit, limit, State::Open)
+            },
+        );
+    }
+
+    /// The instrument and the kind of a channel.
+    fn place(&self, channel: usize) -> (u32, &'static str) {
+        ((channel / self.kinds.len()) as u32, self.kinds[channel % self.kinds.len()])
+    }
+}
+
+impl StaleFeed {
+    /// How long a channel may be silent; `None` while that is not known.
+    fn limit(&self, usual: &Intervals) -> Option<Micros> {
+        let after = self.after.micros();
+        let Some(factor) = self.factor else { return Some(after) };
+        Some(after.max((factor * usual.quantile(self.quantile)? as f64) as Micros))
+    }
+}
+
+fn finding<'a>(kind: &'a str, cause: Cause, observed: Decimal, silence: Micros, limit: Micros, state: State) -> Finding<'a> {
+    Finding {
+        anomaly: NAME,
+        channel: kind,
+        cause,
+        observed: Some(observed),
+        expected: Some(seconds(limit)),
+        score: Some(silence as f64 / limit as f64),
+        threshold: Some(1.0),
+        window: None,
+        first: None,
+        last: None,
+        state,
+        detail: format_args!(""),
+    }
+}
+
+/// How long the times between records are: a histogram with four buckets to each doubling.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Intervals {
+    counts: Vec<u32>,
+    total: u32,
+}
+
+impl Intervals {
+    /// Fewer are not enough to speak of a usual time.
+    const FEWEST: u32 = 50;
+    /// From so many on, all counts are halved.
+    const MOST: u32 = 4_096;
+
+    fn learn(&mut self, interval: Micros) {
+        let bucket = bucket(interval);
+        if self.counts.len() <= bucket {
+            self.counts.resize(bucket + 1, 0);
+        }
+        self.counts[bucket] += 1;
+        self.total += 1;
+        if self.total >= Self::MOST {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().sum();
+        }
+    }
+
+    /// A time that this share of intervals does not exceed; `None` while there are too few.
+    fn quantile(&self, share: f64) -> Option<Micros> {
+        if self.total < Self::FEWEST {
+            return None;
+        }
+        let wanted = (share * f64::from(self.total)).ceil() as u32;
+        let reached = self.counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        reached.take_while(|sum| *sum < wanted).count().checked_add(1).map(bound)
+    }
+}
+
+/// The bucket of a time: its highest bit and the two below it.
+fn bucket(interval: Micros) -> usize {
+    let value = interval.max(0) as u64 | 4;
+    let exponent = 63 - value.leading_zeros() as usize;
+    (exponent - 2) * 4 + (value >> (exponent - 2)) as usize - 4
+}
+
+/// The least time that lies in a later bucket than the one before this.
+fn bound(bucket: usize) -> Micros {
+    let (exponent, quarter) = (bucket / 4, bucket % 4);
+    i64::try_from((4 + quarter as u128) << exponent).unwrap_or(Micros::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{Found, Rig, quote, trade};
+    use super::*;
+
+    fn told(found: &[Found]) -> Vec<(&str, &str, &str, i64, &str)> {
+        found
+            .iter()
+            .map(|f| {
+                (
+                    f.symbol.as_str(),
+                    f.channel.as_str(),
+                    f.state.as_str(),
+                    f.event_time.or(f.receive_time).unwrap() / time::SECOND,
+                    f.observed.as_deref().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn tick(rig: &mut Rig, symbol: &str, second: i64) {
+        rig.trades.push(trade(symbol, second * time::SECOND, second, "1"));
+    }
+
+    /// A speaks each second, B falls silent from 10 to 50.
+    fn silence(rig: &mut Rig, each: impl Fn(&mut Rig, i64)) {
+        for second in 1..=60 {
+            tick(rig, "A", second);
+            if !(11..50).contains(&second) {
+                tick(rig, "B", second);
+            }
+            each(rig, second);
+        }
+        rig.finish();
+    }
+
+    #[test]
+    fn silence_is_opened_and_closed_in_one_advance_as_in_many() {
+        let expected = [("B", "trade", "open", 40, "30"), ("B", "trade", "closed", 50, "40")];
+        let mut whole = Rig::new("stale_feed = {}");
+        silence(&mut whole, |_, _| {});
+        assert_eq!(told(&whole.found()), expected);
+        let mut parts = Rig::new("stale_feed = {}");
+        silence(&mut parts, |rig, second| rig.advance(second * time::SECOND));
+        assert_eq!(told(&parts.found()), expected);
+        assert_eq!(whole.found(), parts.found());
+        let closed = &whole.found()[1];
+        assert_eq!((closed.expected.as_deref(), closed.score, closed.threshold), (Some("30"), Some(40.0 / 30.0), Some(1.0)));
+        assert_eq!(whole.found()[0].detail, "no trade record came for 30 s after 1970-01-01T00:00:10.000000Z");
+    }
+
+    #[test]
+    fn a_silence_that_does_not_end_is_found_and_the_end_of_the_source_is_none() {
+        for advances in [false, true] {
+            let mut rig = Rig::new("stale_feed = { after = \"30s\" }");
+            for second in 1..=100 {
+                tick(&mut rig, "A", second);
+                if second < 50 {
+                    tick(&mut rig, "B", second);
+                }
+                if second <= 80 {
+                    tick(&mut rig, "C", second);
+                }
+                if advances {
+                    rig.advance(second * time::SECOND);
+                }
+            }
+            rig.finish();
+            rig.finish();
+            assert_eq!(told(&rig.found()), [("B", "trade", "open", 79, "30")]);
+        }
+    }
+
+    #[test]
+    fn kinds_are_channels_of_their_own_and_a_late_start_is_no_silence() {
+        let mut rig = Rig::new("stale_feed = { after = \"5s\" }");
+        for second in 1..=30 {
+            tick(&mut rig, "A", second);
+            if second < 10 || second > 20 {
+                rig.quotes.push(quote("A", second * time::SECOND, second, None));
+            }
+            if second > 25 {
+                tick(&mut rig, "B", second);
+            }
+        }
+        rig.finish();
+        assert_eq!(told(&rig.found()), [("A", "quote", "open", 14, "5"), ("A", "quote", "closed", 21, "12")]);
+    }
+
+    #[test]
+    fn slow_channels_get_more_time_if_asked_for() {
+        // B speaks each 20 s, with a hole of 300 s.
+        let feed = |options: &str| {
+            let mut rig = Rig::new(options);
+            for second in 1..=2_000 {
+                tick(&mut rig, "A", second);
+                if second % 20 == 0 && !(1_500..1_800).contains(&second) {
+                    tick(&mut rig, "B", second);
+                }
+            }
+            rig.finish();
+            rig.found()
+        };
+        assert!(feed("stale_feed = { after = \"10s\" }").len() > 100);
+        let found = feed("stale_feed = { after = \"10s\", factor = 3 }");
+        let told = told(&found);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!((told[0].0, told[0].2, told[1].2, told[1].3), ("B", "open", "closed", 1_800));
+        assert!((1_540..=1_560).contains(&told[0].3), "3 x 20 s, to a fifth, after 1480: {told:?}");
+    }
+
+    #[test]
+    fn a_clock_of_ours_behind_the_venues_is_no_silence() {
+        let mut rig = Rig::new("stale_feed = { after = \"5s\" }");
+        tick(&mut rig, "A", 0);
+        rig.advance(0);
+        for second in 1..=60 {
+            tick(&mut rig, "A", second);
+            let mut late = quote("A", (second - 20) * time::SECOND, second, None);
+            (late.event_time, late.receive_time) = (None, late.event_time);
+            rig.quotes.push(late);
+            rig.advance(second * time::SECOND);
+        }
+        rig.finish();
+        assert_eq!(told(&rig.found()), []);
+    }
+
+    proptest! {
+        /// The bucket's bounds hold each value, within a quarter.
+        #[test]
+        fn buckets_are_a_quarter_wide(value in 4_i64..i64::MAX / 4) {
+            let bucket = bucket(value);
+            prop_assert!(bound(bucket) <= value && value < bound(bucket + 1));
+            prop_assert!((bound(bucket + 1) - bound(bucket)) as f64 <= 0.25 * bound(bucket) as f64);
+        }
+
+        /// The quantile is the exact one, to a quarter.
+        #[test]
+        fn the_quantile_is_near(mut intervals in proptest::collection::vec(100_i64..1_000_000, 50..500)) {
+            let mut learned = Intervals::default();
+            intervals.iter().for_each(|i| learned.learn(*i));
+            intervals.sort_unstable();
+            let exact = intervals[((0.9 * intervals.len() as f64).ceil() as usize - 1).min(intervals.len() - 1)];
+            let near = learned.quantile(0.9).unwrap();
+            prop_assert!(exact <= near && near as f64 <= 1.25 * exact as f64 + 1.0, "{exact} {near}");
+        }
+    }
+
+    #[test]
+    fn old_intervals_fade() {
+        let mut learned = Intervals::default();
+        (0..5_000).for_each(|_| learned.learn(1_000));
+        (0..10_000).for_each(|_| learned.learn(100_000));
+        assert!(learned.total < Intervals::MOST);
+        assert!(learned.quantile(0.5).unwrap() >= 100_000);
+        assert_eq!(Intervals::default().quantile(0.5), None);
+    }
+}

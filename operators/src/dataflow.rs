@@ -1,0 +1,421 @@
+//! Operators on timely: the two shapes that an operator can have.
+//!
+//! A [`Transform`] sees each batch where and when it comes. A [`Keyed`] state machine sees, at each logical
+//! time that is complete, all rows of that time that are its own, in the order of their sources, together
+//! with the watermark. Since a logical time always holds the same rows, what a `Keyed` computes depends on
+//! neither arrival, nor batch size, nor the number of workers: that is what exactly-once output rests on.
+//!
+//! Progress of event time travels beside the rows. Before a `Keyed` it is broadcast, so that every worker
+//! knows the watermark as of each complete time; behind it one worker passes it on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, DictionaryArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::Int32Type;
+use model::kinds::{DEAD_LETTER, DeadLetter, DeadLetterBuilder};
+use model::time::{Micros, Time};
+use model::{Account, Batch, Kind, Message, Origin, Progress};
+use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::Operator as _;
+use twox_hash::XxHash64;
+
+use crate::{Context, SourceClock};
+
+/// What flows on an edge.
+pub type Stream<'scope> = timely::dataflow::Stream<'scope, Time, Vec<Message>>;
+
+/// An operator that needs nothing but the batch at hand.
+pub trait Transform: 'static {
+    /// Turns a batch into what it gives.
+    fn apply(&mut self, time: Time, batch: Batch, out: &mut Output);
+}
+
+/// An operator that keeps state by instrument.
+pub trait Keyed: 'static {
+    /// Takes in all rows of a complete logical time, in the order of their sources, and emits what follows.
+    /// Also called, without rows, when event time has advanced.
+    fn advance(&mut self, advance: &Advance, batches: Vec<Batch>, out: &mut Output);
+
+    /// How far, in microseconds, the times of what it may yet emit lie behind its watermark.
+    fn delay(&self) -> Micros {
+        0
+    }
+
+    /// The state, as batches: what a checkpoint stores. State of other instruments may be split off by key.
+    fn snapshot(&self) -> Vec<Batch>;
+
+    /// Takes over a state that [`Keyed::snapshot`] gave, before the first `advance`.
+    fn restore(&mut self, state: Vec<Batch>);
+}
+
+/// A logical time that is complete, and how far event time has come with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Advance {
+    /// The logical time.
+    pub time: Time,
+    /// The watermark before the rows of this time: what decides whether a row of it is late.
+    pub before: Micros,
+    /// The watermark with the rows of this time: what decides which windows close.
+    pub watermark: Micros,
+}
+
+/// Where an operator puts what it emits and counts what it refuses.
+#[derive(Debug)]
+pub struct Output {
+    node: String,
+    account: Arc<Account>,
+    messages: Vec<Message>,
+    letters: DeadLetterBuilder,
+    origin: Origin,
+}
+
+impl Output {
+    /// An output of the node of this name; operators get theirs from the runtime, tests make one.
+    pub fn new(node: impl Into<String>, account: Arc<Account>) -> Self {
+        Output { node: node.into(), account, messages: Vec::new(), letters: DeadLetterBuilder::default(), origin: Origin::default() }
+    }
+
+    /// Emits rows; an empty batch is dropped.
+    pub fn emit(&mut self, batch: Batch) {
+        if !batch.is_empty() {
+            self.messages.push(Message::Batch(batch));
+        }
+    }
+
+    /// The node's books.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Refuses a frame or record: counts it under its reason and emits it as a dead letter. The columns that
+    /// name the node and the time are filled in.
+    pub fn reject(&mut self, reason: &'static str, time: Time, letter: DeadLetter<'_>) {
+        self.account.reject(reason, 1);
+        self.bury(reason, time, letter);
+    }
+
+    /// Refuses a record that came after its window had closed, and emits it as a dead letter.
+    pub fn late(&mut self, time: Time, letter: DeadLetter<'_>) {
+        self.account.late(1);
+        self.bury("late", time, letter);
+    }
+
+    fn bury(&mut self, reason: &'static str, time: Time, letter: DeadLetter<'_>) {
+        let rejected_time = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000);
+        self.letters.push(DeadLetter { node: &self.node, reason, rejected_time, ..letter });
+    }
+
+    /// Everything emitted since the last call, dead letters last.
+    pub fn take(&mut self) -> Vec<Message> {
+        if !self.letters.is_empty() {
+            let letters = Batch::new(&DEAD_LETTER, self.letters.finish(), self.origin);
+            self.messages.push(Message::Batch(letters));
+        }
+        std::mem::take(&mut self.messages)
+    }
+
+    /// Tells how far event time has come in the source of the rows at hand: for what turns frames into records.
+    pub fn progress(&mut self, event_time: Micros) {
+        self.messages.push(Message::Progress(Progress::of(self.origin.source, event_time)));
+    }
+}
+
+/// Counts what leaves a node.
+fn count_sent(account: &Account, messages: &[Message]) {
+    for message in messages {
+        if let Message::Batch(batch) = message {
+            account.send(&batch.kind.name, batch.len(), batch.retractions(), batch.bytes());
+        }
+    }
+}
+
+/// The watermark of an operator: the least event time that its live sources have come to.
+#[derive(Debug)]
+pub struct Watermark {
+    sources: Vec<SourceState>,
+    current: Micros,
+}
+
+#[derive(Debug)]
+struct SourceState {
+    clock: SourceClock,
+    /// The greatest event time by each path on which the source reaches the operator: the slowest counts.
+    paths: BTreeMap<u64, Micros>,
+    heard: Option<Time>,
+}
+
+impl SourceState {
+    fn event_time(&self) -> Option<Micros> {
+        self.paths.values().min().copied()
+    }
+}
+
+impl Watermark {
+    /// The watermark over these sources, before any progress.
+    pub fn new(sources: &[SourceClock]) -> Self {
+        let sources = sources.iter().map(|clock| SourceState { clock: *clock, paths: BTreeMap::new(), heard: None }).collect();
+        Watermark { sources, current: Micros::MIN }
+    }
+
+    /// Takes progress in. It shows at the next [`Watermark::at`].
+    pub fn observe(&mut self, time: Time, progress: Progress) {
+        if let Some(source) = self.sources.iter_mut().find(|s| s.clock.source == progress.source) {
+            let reached = source.paths.entry(progress.path).or_insert(progress.event_time);
+            *reached = (*reached).max(progress.event_time);
+            source.heard = source.heard.max(Some(time));
+        }
+    }
+
+    /// The watermark as of a logical time. It never falls. A source that was silent for longer than its idle
+    /// time does not hold it back; one that was never heard does, until the first was heard that long ago.
+    pub fn at(&mut self, time: Time) -> Micros {
+        let first = self.sources.iter().filter_map(|s| s.heard).min();
+        let live = self.sources.iter().filter(|s| {
+            let heard = s.heard.or(first).unwrap_or(time);
+            s.event_time() == Some(Progress::END) || time.saturating_sub(heard) <= s.clock.idle
+        });
+        let least = live.map(|s| match s.event_time() {
+            None => Micros::MIN,
+            Some(Progress::END) => Progress::END,
+            Some(event_time) => event_time.saturating_sub(s.clock.disorder),
+        });
+        self.current = self.current.max(least.min().unwrap_or(Micros::MIN));
+        self.current
+    }
+}
+
+/// Puts a [`Transform`] on the dataflow: rows of the kinds in `consumes` are its input, others are not for it.
+pub fn transform<'scope, T: Transform>(input: Stream<'scope>, cx: &Context, consumes: &[&str], mut logic: T) -> Stream<'scope> {
+    let consumes: Vec<String> = consumes.iter().map(|k| (*k).to_owned()).collect();
+    let mut out = Output::new(cx.node.clone(), cx.account.clone());
+    input.unary(Pipeline, &cx.node, |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|stamp, containers| {
+                let time = *stamp.least().expect("every message has a time");
+                let mut passed = Vec::new();
+                for message in containers.flat_map(|c| c.drain(..)) {
+                    match message {
+                        Message::Batch(batch) if consumes.iter().any(|k| *k == batch.kind.name) => {
+                            out.account.receive_kind(&batch.kind.name, batch.len());
+                            out.origin = batch.origin;
+                            logic.apply(time, batch, &mut out);
+                            let mut emitted = out.take();
+                            count_sent(&out.account, &emitted);
+                            passed.append(&mut emitted);
+                        }
+                        Message::Batch(_) => {}
+                        progress @ Message::Progress(_) => passed.push(progress),
+                    }
+                }
+                if !passed.is_empty() {
+                    output.session(&stamp).give_container(&mut passed);
+                }
+            });
+        }
+    })
+}
+
+/// Where the rows of a [`Keyed`] stage are worked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// On the worker where they are: for a stage that combines rows before they are exchanged.
+    Stay,
+    /// On the worker that owns their instrument.
+    Instrument,
+}
+
+/// Whether a stage opens the books of its node or carries on with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Rows that arrive are counted as received: the node's first stage.
+    pub first: bool,
+    /// Rows that leave are counted as sent: the node's last stage.
+    pub last: bool,
+}
+
+impl Stage {
+    /// The only stage of a node.
+    pub const ONLY: Stage = Stage { first: true, last: true };
+}
+
+/// Puts a [`Keyed`] on the dataflow: rows of the kinds in `consumes` are its input. Dead letters of an earlier
+/// stage of the same node pass through.
+pub fn keyed<'scope, K: Keyed>(
+    input: Stream<'scope>,
+    cx: &Context,
+    consumes: &[&str],
+    route: Route,
+    stage: Stage,
+    mut logic: K,
+) -> Stream<'scope> {
+    let worker = input.scope();
+    let (index, peers) = (worker.index() as u32, worker.peers() as u32);
+    let routed = distribute(input, cx, consumes, route, stage, index, peers);
+    let exchange = Exchange::new(|message: &Message| u64::from(message.target()));
+    let mut watermark = Watermark::new(&cx.sources);
+    let mut out = Output::new(cx.node.clone(), cx.account.clone());
+    let name = cx.node.clone();
+    let path = XxHash64::oneshot(0, name.as_bytes());
+    routed.unary_frontier(exchange, &name, |capability, _| {
+        let mut capability = Some(capability);
+        let mut waiting: BTreeMap<Time, Vec<Message>> = BTreeMap::new();
+        move |(input, frontier), output| {
+            input.for_each(|stamp, container| {
+                let time = *stamp.least().expect("every message has a time");
+                waiting.entry(time).or_default().append(container);
+            });
+            let Some(held) = &mut capability else { return };
+            while let Some(entry) = waiting.first_entry().filter(|e| !frontier.less_equal(e.key())) {
+                let (time, messages) = entry.remove_entry();
+                let before = watermark.at(time);
+                let mut batches = Vec::new();
+                let mut passed = Vec::new();
+                for message in messages {
+                    match message {
+                        Message::Batch(batch) if !stage.first && batch.kind.name == DEAD_LETTER.name => passed.push(Message::Batch(batch)),
+                        Message::Batch(batch) => batches.push(batch),
+                        Message::Progress(progress) => {
+                            watermark.observe(time, progress);
+                            if progress.source % peers == index {
+                                passed.push(Message::Progress(progress.delayed(logic.delay(), path)));
+                            }
+                        }
+                    }
+                }
+                batches.sort_by_key(|b| b.origin);
+                let advance = Advance { time, before, watermark: watermark.at(time) };
+                out.origin = batches.last().map_or(Origin::default(), |b| b.origin);
+                logic.advance(&advance, batches, &mut out);
+                out.account.watermark(advance.watermark);
+                passed.append(&mut out.take());
+                if stage.last {
+                    count_sent(&out.account, &passed);
+                }
+                if !passed.is_empty() {
+                    held.downgrade(&time);
+                    output.session(&*held).give_container(&mut passed);
+                }
+            }
+            release(&mut capability, frontier.frontier().first().copied());
+        }
+    })
+}
+
+/// Lets the frontier behind an operator follow the frontier before it.
+fn release(capability: &mut Option<Capability<Time>>, frontier: Option<Time>) {
+    match (frontier, capability.as_mut()) {
+        (Some(frontier), Some(held)) if frontier > *held.time() => held.downgrade(&frontier),
+        (None, _) => *capability = None,
+        _ => {}
+    }
+}
+
+/// Tags rows with the worker they belong to and copies progress for every worker.
+fn distribute<'scope>(
+    input: Stream<'scope>,
+    cx: &Context,
+    consumes: &[&str],
+    route: Route,
+    stage: Stage,
+    index: u32,
+    peers: u32,
+) -> Stream<'scope> {
+    let consumes: Vec<String> = consumes.iter().map(|k| (*k).to_owned()).collect();
+    let account = cx.account.clone();
+    let mut router = Router::new(peers);
+    input.unary(Pipeline, &format!("{}: distribute", cx.node), |_, _| {
+        move |input, output| {
+            input.for_each_stamp(|stamp, containers| {
+                let mut routed = Vec::new();
+                for message in containers.flat_map(|c| c.drain(..)) {
+                    match message {
+                        Message::Batch(mut batch) if consumes.iter().any(|k| *k == batch.kind.name) => {
+                            if stage.first {
+                                account.receive_kind(&batch.kind.name, batch.len());
+                            }
+                            match route {
+                                Route::Instrument => router.split(batch, |part| routed.push(Message::Batch(part))),
+                                Route::Stay => {
+                                    batch.target = index;
+                                    routed.push(Message::Batch(batch));
+                                }
+                            }
+                        }
+                        Message::Batch(mut letters) if !stage.first && letters.kind.name == DEAD_LETTER.name => {
+                            letters.target = index;
+                            routed.push(Message::Batch(letters));
+                        }
+                        Message::Batch(_) => {}
+                        Message::Progress(progress) => {
+                            routed.extend((0..peers).map(|target| Message::Progress(Progress { target, ..progress })))
+                        }
+                    }
+                }
+                if !routed.is_empty() {
+                    output.session(&stamp).give_container(&mut routed);
+                }
+            });
+        }
+    })
+}
+
+/// Splits batches by the worker that owns each row's instrument.
+#[derive(Debug)]
+struct Router {
+    peers: u32,
+}
+
+impl Router {
+    fn new(peers: u32) -> Self {
+        Router { peers }
+    }
+
+    fn split(&mut self, mut batch: Batch, mut send: impl FnMut(Batch)) {
+        if self.peers == 1 {
+            return send(batch);
+        }
+        let owners = self.owners(&batch.kind, &batch.rows);
+        let Some(first) = owners.first() else { return };
+        if owners.iter().all(|owner| owner == first) {
+            batch.target = *first;
+            return send(batch);
+        }
+        for target in 0..self.peers {
+            let rows: UInt32Array = (0_u32..).zip(&owners).filter(|(_, owner)| **owner == target).map(|(row, _)| row).collect();
+            if rows.is_empty() {
+                continue;
+            }
+            let diffs = batch.diffs.as_ref().map(|d| rows.values().iter().map(|r| d[*r as usize]).collect());
+            let part = take_record_batch(&batch.rows, &rows).expect("the rows were counted");
+            send(Batch { kind: batch.kind.clone(), rows: part, diffs, origin: batch.origin, target });
+        }
+    }
+
+    /// The owner of each row: a hash of venue, market and symbol, the same in every process and version.
+    fn owners(&self, kind: &Kind, rows: &RecordBatch) -> Vec<u32> {
+        let mut hashes = vec![0_u64; rows.num_rows()];
+        for column in ["venue", "market", "symbol"] {
+            let Some(column) = rows.column_by_name(column).and_then(|c| c.as_any().downcast_ref::<DictionaryArray<Int32Type>>()) else {
+                debug_assert!(false, "`{}` records have no instrument", kind.name);
+                continue;
+            };
+            let labels: Vec<u64> =
+                column.values().as_string::<i32>().iter().map(|l| XxHash64::oneshot(0, l.unwrap_or_default().as_bytes())).collect();
+            for (row, hash) in hashes.iter_mut().enumerate() {
+                let label = if column.is_valid(row) { labels[column.keys().value(row) as usize] } else { 0 };
+                *hash = hash.rotate_left(23).wrapping_add(label).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            }
+        }
+        // The high bits are the well mixed ones.
+        hashes.into_iter().map(|h| ((u128::from(h) * u128::from(self.peers)) >> 64) as u32).collect()
+    }
+}
+
+/// Hands the messages of several inputs to one operator.
+pub fn merge<'scope>(scope: timely::dataflow::Scope<'scope, Time>, inputs: Vec<Stream<'scope>>) -> Stream<'scope> {
+    use timely::dataflow::operators::Concatenate;
+    scope.concatenate(inputs)
+}

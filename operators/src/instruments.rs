@@ -1,0 +1,197 @@
+//! Instruments as small numbers, and the state of operators that keep some for each of them.
+//!
+//! An operator with state by instrument numbers the instruments as it meets them and keeps its state in
+//! vectors. Reading the names costs a look-up per batch and instrument; a row costs a comparison of keys.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, LazyLock};
+
+use ahash::RandomState;
+use arrow::array::{Array, BinaryArray, DictionaryArray, RecordBatch};
+use arrow::datatypes::Int32Type;
+use hashbrown::{Equivalent, HashMap};
+use model::columns::{self, Bytes, ColumnType, Label};
+use model::{Batch, Column, Kind, Origin};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The number of a row that names no instrument.
+pub const NONE: u32 = u32::MAX;
+
+/// The three names that stand for an instrument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instrument {
+    /// The venue.
+    pub venue: Box<str>,
+    /// The market.
+    pub market: Box<str>,
+    /// The canonical symbol.
+    pub symbol: Box<str>,
+}
+
+impl fmt::Display for Instrument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.venue, self.market, self.symbol)
+    }
+}
+
+/// The names before they are owned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Names<'a>([&'a str; 3]);
+
+impl Hash for Names<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Hash for Instrument {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        [&*self.venue, &*self.market, &*self.symbol].hash(state);
+    }
+}
+
+impl Equivalent<Instrument> for Names<'_> {
+    fn equivalent(&self, key: &Instrument) -> bool {
+        self.0 == [&*key.venue, &*key.market, &*key.symbol]
+    }
+}
+
+/// The instruments met so far, numbered from zero in the order of meeting.
+#[derive(Debug, Default)]
+pub struct Instruments {
+    numbers: HashMap<Instrument, u32, RandomState>,
+    names: Vec<Instrument>,
+}
+
+impl Instruments {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The names behind a number that this table gave.
+    pub fn get(&self, number: u32) -> &Instrument {
+        &self.names[number as usize]
+    }
+
+    /// The number of an instrument.
+    pub fn number(&mut self, venue: &str, market: &str, symbol: &str) -> u32 {
+        let names = Names([venue, market, symbol]);
+        if let Some(number) = self.numbers.get(&names) {
+            return *number;
+        }
+        let instrument = Instrument { venue: venue.into(), market: market.into(), symbol: symbol.into() };
+        let number = u32::try_from(self.names.len()).expect("there are fewer instruments than 2³²");
+        self.names.push(instrument.clone());
+        self.numbers.insert(instrument, number);
+        number
+    }
+
+    /// The instrument of each row; [`NONE`] where a name is null or the columns are missing.
+    pub fn resolve(&mut self, rows: &RecordBatch) -> Vec<u32> {
+        let column = |name| rows.column_by_name(name).and_then(|c| c.as_any().downcast_ref::<DictionaryArray<Int32Type>>());
+        let (Some(venues), Some(markets), Some(symbols)) = (column("venue"), column("market"), column("symbol")) else {
+            return vec![NONE; rows.num_rows()];
+        };
+        let mut known: HashMap<[i32; 3], u32, RandomState> = HashMap::default();
+        let mut last = ([-1; 3], NONE);
+        let key = |column: &DictionaryArray<Int32Type>, row| if column.is_valid(row) { column.keys().value(row) } else { -1 };
+        (0..rows.num_rows())
+            .map(|row| {
+                let keys = [key(venues, row), key(markets, row), key(symbols, row)];
+                if keys != last.0 {
+                    let number = *known.entry(keys).or_insert_with(|| {
+                        match (columns::label(venues, row), columns::label(markets, row), columns::label(symbols, row)) {
+                            (Some(venue), Some(market), Some(symbol)) => self.number(venue, market, symbol),
+                            _ => NONE,
+                        }
+                    });
+                    last = (keys, number);
+                }
+                last.1
+            })
+            .collect()
+    }
+}
+
+/// The kind of a stored state: what an operator keeps of one instrument, as bytes that it alone reads.
+static STATE: LazyLock<Arc<Kind>> = LazyLock::new(|| {
+    let column = |name: &'static str, ty, doc: &'static str| Column { name: name.into(), ty, nullable: false, doc: doc.into() };
+    let columns = vec![
+        column("venue", Label::TYPE, "The venue."),
+        column("market", Label::TYPE, "The market."),
+        column("symbol", Label::TYPE, "The canonical symbol."),
+        column("part", Label::TYPE, "The part of the operator whose state it is."),
+        column("state", Bytes::TYPE, "The state, as JSON."),
+    ];
+    Arc::new(Kind::new(
+        "operator_state",
+        None,
+        "What an operator keeps of an instrument.",
+        columns,
+        vec![],
+        vec!["venue".into(), "market".into(), "symbol".into()],
+        false,
+    ))
+});
+
+/// States of instruments, on their way into a checkpoint.
+#[derive(Debug, Default)]
+pub struct StateBuilder {
+    venue: <Label as ColumnType>::Builder,
+    market: <Label as ColumnType>::Builder,
+    symbol: <Label as ColumnType>::Builder,
+    part: <Label as ColumnType>::Builder,
+    state: <Bytes as ColumnType>::Builder,
+}
+
+impl StateBuilder {
+    /// Adds the state that a part of the operator keeps of an instrument.
+    pub fn push(&mut self, instrument: &Instrument, part: &str, state: &impl Serialize) {
+        let bytes = serde_json::to_vec(state).expect("a state has text keys and no failing serializer");
+        Label::push(&mut self.venue, &instrument.venue);
+        Label::push(&mut self.market, &instrument.market);
+        Label::push(&mut self.symbol, &instrument.symbol);
+        Label::push(&mut self.part, part);
+        Bytes::push(&mut self.state, &bytes);
+    }
+
+    /// The states as a batch.
+    pub fn finish(mut self) -> Batch {
+        let columns = vec![
+            Label::finish(&mut self.venue),
+            Label::finish(&mut self.market),
+            Label::finish(&mut self.symbol),
+            Label::finish(&mut self.part),
+            Bytes::finish(&mut self.state),
+        ];
+        let rows = RecordBatch::try_new(STATE.schema().clone(), columns).expect("every push fills every column");
+        Batch::new(&STATE, rows, Origin::default())
+    }
+}
+
+/// Hands out the states in batches that [`StateBuilder`] made: the part and the bytes, by instrument.
+pub fn states(batches: &[Batch], mut each: impl FnMut([&str; 3], &str, &[u8])) {
+    for batch in batches.iter().filter(|b| b.kind.name == STATE.name) {
+        let label = |name: &str, row| {
+            let column = batch.rows.column_by_name(name).and_then(|c| c.as_any().downcast_ref()).expect("states have this column");
+            columns::label(column, row).expect("states have no nulls")
+        };
+        let bytes: &BinaryArray = batch.rows.column_by_name("state").and_then(|c| c.as_any().downcast_ref()).expect("states have bytes");
+        for row in 0..batch.len() {
+            each([label("venue", row), label("market", row), label("symbol", row)], label("part", row), bytes.value(row));
+        }
+    }
+}
+
+/// Reads bytes that [`StateBuilder`] wrote.
+pub fn read_state<T: DeserializeOwned>(bytes: &[u8]) -> T {
+    serde_json::from_slice(bytes).expect("a checkpoint holds what the operator wrote")
+}

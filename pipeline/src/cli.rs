@@ -1,0 +1,385 @@
+//! The command line.
+//!
+//! Results go to standard output, everything else to standard error. The exit status is 0 when all is well, 1
+//! when a pipeline, a run or a query has errors, 2 when the command itself is wrong.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use config::settings::{LogFormat, Settings};
+use config::{Diagnostics, Document, Environment, manual, settings};
+use query::output::Format;
+use tracing_subscriber::EnvFilter;
+
+use crate::monitor::Monitor;
+use crate::plan::{Pipeline, Plan, registry};
+use crate::run::{self, Stop};
+
+/// A stream processor for market data.
+#[derive(Debug, Parser)]
+#[command(name = "marketprism", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a pipeline until its sources end, or until Ctrl-C drains it; a second Ctrl-C stops at once
+    Run {
+        /// The pipeline file
+        file: PathBuf,
+        /// Number of worker threads
+        #[arg(long)]
+        workers: Option<usize>,
+        #[command(flatten)]
+        common: Common,
+        /// How the summary is written to standard output
+        #[arg(long, value_enum, default_value_t)]
+        format: Report,
+    },
+    /// Find every error in pipeline files; touches nothing outside
+    Validate {
+        /// The pipeline files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How the errors are written
+        #[arg(long, value_enum, default_value_t)]
+        format: Report,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show the dataflow of a pipeline, with the kinds and columns on each edge
+    Graph {
+        /// The pipeline file
+        file: PathBuf,
+        /// How it is drawn
+        #[arg(long, value_enum, default_value_t)]
+        format: Drawing,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
+    /// Explain one source, operator or sink: its options and an example
+    Explain {
+        /// Its type, e.g. `bars`; without it, all types are listed
+        component: Option<String>,
+    },
+    /// Print the manual's reference of all components, kinds and settings, as Markdown
+    Reference,
+    /// Query hot and cold tables together
+    Sql {
+        /// The query
+        query: String,
+        /// How the rows are written
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+        /// Write to this file instead of standard output
+        #[arg(long)]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List the tables, where they live and what they hold
+    Tables {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Override any key of the pipeline or the settings, e.g. `sources.trades.path=trades.ndjson`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// The folder for local state; the setting `data`
+    #[arg(long)]
+    data: Option<String>,
+    /// How log lines are written
+    #[arg(long, value_enum)]
+    log: Option<Log>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Report {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Drawing {
+    /// Plain text
+    #[default]
+    Text,
+    /// A Mermaid flowchart
+    Mermaid,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Rows {
+    /// For people
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// One JSON array
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Parquet
+    Parquet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Log {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// What a command that failed has to say.
+enum Failure {
+    /// Errors in a file, with their places.
+    Diagnostics(Diagnostics),
+    /// Anything else.
+    Message(String),
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Failure::Diagnostics(diagnostics)
+    }
+}
+
+macro_rules! failures {
+    ($($error:ty),*) => { $( impl From<$error> for Failure {
+        fn from(error: $error) -> Self {
+            Failure::Message(error.to_string())
+        }
+    } )* };
+}
+
+failures!(std::io::Error, serde_json::Error, query::QueryError, run::RunError);
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli.command) {
+        Ok(code) => code,
+        Err(Failure::Diagnostics(diagnostics)) => {
+            complain(&diagnostics.to_text(std::io::stderr().is_terminal()));
+            complain(&diagnostics.summary());
+            ExitCode::FAILURE
+        }
+        Err(Failure::Message(message)) => {
+            complain(&format!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Run { file, workers, common, format } => execute_run(&file, workers, &common, format),
+        Command::Validate { files, format, common } => validate(&files, &common, format),
+        Command::Graph { file, format, common } => {
+            let (pipeline, _) = check(&file, &common)?;
+            say(&match format {
+                Drawing::Text => pipeline.to_text(),
+                Drawing::Mermaid => pipeline.to_mermaid(),
+            });
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Schema => {
+            say(&serde_json::to_string_pretty(&manual::schema(&registry()))?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Explain { component } => {
+            let registry = registry();
+            match component {
+                Some(name) => say(&manual::explain(&registry, &name).map_err(Failure::Message)?),
+                None => {
+                    let names = |role: &str, names: Vec<&str>| say(&format!("{role}: {}", names.join(", ")));
+                    names("sources", registry.sources.iter().map(|d| d.name).collect());
+                    names("operators", registry.operators.iter().map(|d| d.name).collect());
+                    names("sinks", registry.sinks.iter().map(|d| d.name).collect());
+                }
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Reference => {
+            say(&crate::reference::markdown());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Sql { query, format, output, common } => {
+            let settings = system(Path::new("."), &common)?;
+            start_log(&settings, common.log, "warn");
+            sql(&settings, &query, format, output.as_deref())
+        }
+        Command::Tables { common } => {
+            let settings = system(Path::new("."), &common)?;
+            start_log(&settings, common.log, "warn");
+            tables(&settings)
+        }
+    }
+}
+
+fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Report) -> Result<ExitCode, Failure> {
+    let (pipeline, mut settings) = check(file, common)?;
+    settings.workers = workers.or(settings.workers);
+    start_log(&settings, common.log, "info");
+    let plan = Arc::new(Plan::new(pipeline));
+    let stop = Stop::default();
+    watch_signals(&stop)?;
+    let monitor = Monitor::start(plan.clone());
+    let result = run::run(plan, &Arc::new(settings), &stop);
+    drop(monitor);
+    let summary = result?;
+    match format {
+        Report::Text => say(summary.to_text().trim_end()),
+        Report::Json => say(&serde_json::to_string(&summary)?),
+    }
+    Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The first Ctrl-C (or SIGTERM) drains, the second stops at once.
+fn watch_signals(stop: &Stop) -> Result<(), Failure> {
+    let stop = stop.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        runtime.block_on(async {
+            wait_for_signal().await;
+            complain("draining: what was read is being committed; Ctrl-C again stops at once");
+            stop.drain();
+            wait_for_signal().await;
+            std::process::exit(130);
+        });
+    })?;
+    Ok(())
+}
+
+async fn wait_for_signal() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(error) => return tracing::warn!("signals cannot be watched: {error}"),
+    };
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => if let Err(error) = result { tracing::warn!("Ctrl-C cannot be watched: {error}") },
+        _ = terminate.recv() => {}
+    }
+}
+
+fn validate(files: &[PathBuf], common: &Common, format: Report) -> Result<ExitCode, Failure> {
+    let mut all = Diagnostics::default();
+    for file in files {
+        match check_pipeline(file, common) {
+            Ok((_, warnings)) => all.append(warnings),
+            Err(errors) => all.append(errors),
+        }
+    }
+    match format {
+        Report::Json => say(&serde_json::to_string_pretty(&all.to_json())?),
+        Report::Text => {
+            if !all.is_empty() {
+                complain(&all.to_text(std::io::stderr().is_terminal()));
+            }
+            complain(&if all.is_empty() { format!("{} valid", if files.len() == 1 { "the file is" } else { "all files are" }) } else { all.summary() });
+        }
+    }
+    Ok(if all.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The pipeline of a file, with its warnings.
+fn check_pipeline(file: &Path, common: &Common) -> Result<(Pipeline, Diagnostics), Diagnostics> {
+    let overrides: Vec<String> = common.set.iter().filter(|s| settings::concerns_pipeline(s)).cloned().collect();
+    let document = Document::read(file, &overrides, &Environment::of_process())?;
+    config::check(document, &registry())
+}
+
+/// The pipeline of a file and the settings beside it; warnings are shown.
+fn check(file: &Path, common: &Common) -> Result<(Pipeline, Settings), Failure> {
+    let (pipeline, warnings) = check_pipeline(file, common)?;
+    if !warnings.is_empty() {
+        complain(&warnings.to_text(std::io::stderr().is_terminal()));
+    }
+    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((pipeline, system(folder, common)?))
+}
+
+/// The settings of a folder under the environment and the flags.
+fn system(folder: &Path, common: &Common) -> Result<Settings, Diagnostics> {
+    let overrides: Vec<String> = common.set.iter().filter(|s| !settings::concerns_pipeline(s)).cloned().collect();
+    let mut settings = settings::load(folder, &Environment::of_process(), &overrides)?;
+    settings.data = common.data.clone().or(settings.data);
+    Ok(settings)
+}
+
+fn start_log(settings: &Settings, format: Option<Log>, level: &str) {
+    // What libraries log at `info` is for their own developers.
+    let ours = ["pipeline", "sources", "operators", "sinks", "storage", "query"].map(|name| format!(",{name}={level}")).concat();
+    let default = || EnvFilter::new(format!("warn{ours}"));
+    let filter = settings.log.level.as_deref().map_or_else(default, |level| EnvFilter::try_new(level).unwrap_or_else(|_| default()));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = format.map_or(settings.log.format == LogFormat::Json, |f| f == Log::Json);
+    if json { builder.json().init() } else { builder.with_ansi(std::io::stderr().is_terminal()).init() }
+}
+
+fn sql(settings: &Settings, sql: &str, format: Rows, output: Option<&Path>) -> Result<ExitCode, Failure> {
+    let format = match format {
+        Rows::Table => Format::Table,
+        Rows::Csv => Format::Csv,
+        Rows::Json => Format::Json,
+        Rows::Ndjson => Format::Ndjson,
+        Rows::Parquet => Format::Parquet,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let answer = query::Engine::open(settings)?.sql(sql).await?;
+        match output {
+            Some(path) => query::output::write_file(answer, format, path).await?,
+            None => query::output::write(answer, format, std::io::stdout()).await?,
+        };
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn tables(settings: &Settings) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let tables = query::Engine::open(settings)?.tables().await?;
+        for table in &tables {
+            say(&describe(table));
+        }
+        if tables.is_empty() {
+            complain(&format!("there are no tables in {}; run a pipeline with a `parquet` or `clickhouse` sink", settings.cold_url()));
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// A table, in a few lines.
+fn describe(table: &query::TableInfo) -> String {
+    let rows = |tier: &str, rows: Option<u64>| rows.map(|n| format!("{n} rows in {tier}"));
+    let mut facts: Vec<String> = rows("cold", table.cold_rows).into_iter().chain(rows("hot", table.hot_rows)).collect();
+    facts.extend(table.boundary.map(|b| format!("boundary {}", model::time::display(b))));
+    let columns: Vec<String> = table.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect();
+    format!("{}: {}\n    {}\n    {}", table.name, table.doc, facts.join(", "), columns.join(", "))
+}
+
+/// Writes a result. A reader that has gone away (`| head`) is no error.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
+/// Writes what is not a result.
+fn complain(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

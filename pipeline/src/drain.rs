@@ -1,0 +1,241 @@
+//! Out of the dataflow: rows to a sink, epoch by epoch.
+//!
+//! On every worker an operator hands rows and the progress of logical time to the sink's thread. The thread
+//! gathers, and when all workers have completed a time and the sink's pace says so, it records the source
+//! positions behind that time and lets the writer commit the epoch. The operator holds its capability back
+//! while the thread has too much in hand, so that a slow sink slows its own pipeline and nothing is dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use model::time::Time;
+use model::{Account, Batch, Message, Progress};
+use operators::dataflow::Watermark;
+use operators::{SourceClock, Stream};
+use sinks::{Epoch, Pace, SinkError, Writer};
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::generic::Operator as _;
+
+use crate::binding::Bindings;
+
+/// What a worker tells a sink's thread.
+#[derive(Debug)]
+pub enum Event {
+    /// Rows and progress at a logical time.
+    Messages(Time, Vec<Message>),
+    /// The worker sends nothing below this time any more; `None`: nothing at all.
+    Frontier(usize, Option<Time>),
+}
+
+/// A worker's end of a sink's channel.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    /// The channel.
+    pub sender: Sender<Event>,
+    /// Bytes that the sink's thread has in hand.
+    pub waiting: Arc<AtomicUsize>,
+    /// As many as it takes before the dataflow waits.
+    pub limit: usize,
+    /// The node's books.
+    pub account: Arc<Account>,
+    /// Names of the kinds that flow into the sink.
+    pub kinds: Arc<[String]>,
+}
+
+/// Adds a sink to the dataflow of a worker. The stream that comes back carries nothing; its frontier tells what
+/// the sink has room for.
+pub fn outlet<'scope>(input: Stream<'scope>, name: &str, outlet: Outlet) -> Stream<'scope> {
+    let scope = input.scope();
+    let worker = scope.index();
+    input.unary_frontier(Pipeline, name, |capability, info| {
+        let activator = scope.activator_for(info.address);
+        let mut capability = Some(capability);
+        let mut told = Some(0);
+        move |(input, frontier), _: &mut timely::dataflow::operators::generic::OutputBuilderSession<'_, Time, timely::container::CapacityContainerBuilder<Vec<Message>>>| {
+            input.for_each(|stamp, container| {
+                let time = *stamp.least().expect("every message has a time");
+                container.retain(|message| match message {
+                    Message::Batch(batch) => outlet.kinds.iter().any(|k| *k == batch.kind.name),
+                    Message::Progress(_) => true,
+                });
+                for message in container.iter() {
+                    if let Message::Batch(batch) = message {
+                        outlet.account.receive_kind(&batch.kind.name, batch.len());
+                        outlet.waiting.fetch_add(batch.bytes(), Ordering::Relaxed);
+                    }
+                }
+                if !container.is_empty() {
+                    // The thread lives as long as any worker does.
+                    outlet.sender.send(Event::Messages(time, std::mem::take(container))).expect("the sink's thread outlives the workers");
+                }
+            });
+            let now = frontier.frontier().first().copied();
+            if now != told {
+                told = now;
+                outlet.sender.send(Event::Frontier(worker, now)).expect("the sink's thread outlives the workers");
+            }
+            match (now, capability.as_mut()) {
+                (None, _) => capability = None,
+                (Some(now), Some(held)) if now > *held.time() => {
+                    if outlet.waiting.load(Ordering::Relaxed) < outlet.limit {
+                        held.downgrade(&now);
+                    } else {
+                        activator.activate_after(Duration::from_millis(1));
+                    }
+                }
+                _ => {}
+            }
+        }
+    })
+}
+
+/// What a sink's thread works with.
+pub struct Drain {
+    /// The node's name, for logs.
+    pub name: String,
+    /// The open sink.
+    pub writer: Box<dyn Writer>,
+    /// How much to gather.
+    pub pace: Pace,
+    /// What the workers tell.
+    pub events: Receiver<Event>,
+    /// Bytes in hand.
+    pub waiting: Arc<AtomicUsize>,
+    /// Number of workers.
+    pub workers: usize,
+    /// The clocks of the sources whose rows can reach the sink.
+    pub clocks: Arc<[SourceClock]>,
+    /// Positions on disk.
+    pub bindings: Arc<Bindings>,
+    /// The run's name in the log of positions.
+    pub run: String,
+    /// The node's books.
+    pub account: Arc<Account>,
+}
+
+/// Rows in hand that were not committed yet.
+struct Gathered {
+    rows: BTreeMap<Time, Vec<Batch>>,
+    progress: BTreeMap<Time, Vec<Progress>>,
+    frontiers: Vec<Option<Time>>,
+    watermark: Watermark,
+    lower: Time,
+}
+
+impl Drain {
+    /// Commits everything that comes until all workers are done, then closes the writer. After an error the rest
+    /// is taken in and discarded, so that the workers can end.
+    ///
+    /// # Errors
+    /// The first error of the writer, or of the log of positions.
+    pub fn run(mut self, on: &tokio::runtime::Handle) -> Result<(), SinkError> {
+        let mut gathered = Gathered {
+            rows: BTreeMap::new(),
+            progress: BTreeMap::new(),
+            frontiers: vec![Some(0); self.workers],
+            watermark: Watermark::new(&self.clocks),
+            lower: 0,
+        };
+        let mut failure = None;
+        let mut last = Instant::now();
+        while gathered.upper().is_some() {
+            let wait = (last + self.pace.interval).saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(wait) {
+                Ok(event) => {
+                    gathered.take(event);
+                    for event in self.events.try_iter() {
+                        gathered.take(event);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(failure.unwrap_or_else(|| SinkError {
+                        place: self.name.clone(),
+                        what: "the workers ended before the sink had everything".into(),
+                        remedy: "see the errors before this one".into(),
+                    }));
+                }
+            }
+            let due = last.elapsed() >= self.pace.interval || self.waiting.load(Ordering::Relaxed) >= self.pace.bytes;
+            if due || gathered.upper().is_none() {
+                last = Instant::now();
+                if let Err(error) = self.commit(&mut gathered, on, failure.is_some()) {
+                    tracing::error!(sink = self.name, "{error}");
+                    self.account.error(error.to_string());
+                    failure = Some(error);
+                }
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => on.block_on(self.writer.close()),
+        }
+    }
+
+    /// Commits every time that is complete on all workers.
+    fn commit(&mut self, gathered: &mut Gathered, on: &tokio::runtime::Handle, discard: bool) -> Result<(), SinkError> {
+        let Some((epoch, rows)) = gathered.complete() else { return Ok(()) };
+        let bytes: usize = rows.iter().map(|(_, batch)| batch.bytes()).sum();
+        self.account.watermark(epoch.watermark);
+        let result = if discard || rows.is_empty() {
+            Ok(())
+        } else {
+            let bound = self.bindings.record(&self.run, epoch.upper).map_err(|error| SinkError {
+                place: self.bindings.path().display().to_string(),
+                what: format!("the positions of the sources cannot be recorded: {error}"),
+                remedy: "free the disk or make the data folder writable; nothing was committed for them".into(),
+            });
+            bound.and_then(|()| on.block_on(self.writer.commit(epoch, rows)))
+        };
+        self.waiting.fetch_sub(bytes, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Gathered {
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Frontier(worker, frontier) => self.frontiers[worker] = frontier,
+            Event::Messages(time, messages) => {
+                for message in messages {
+                    match message {
+                        Message::Batch(batch) => self.rows.entry(time).or_default().push(batch),
+                        Message::Progress(progress) => self.progress.entry(time).or_default().push(progress),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first time that is not complete, or `None` when all are.
+    fn upper(&self) -> Option<Time> {
+        self.frontiers.iter().flatten().min().copied()
+    }
+
+    /// The epoch of all complete times with its rows, in the order of times and sources.
+    fn complete(&mut self) -> Option<(Epoch, Vec<(Time, Batch)>)> {
+        let last = self.rows.keys().chain(self.progress.keys()).max().map_or(self.lower, |t| t + 1);
+        let upper = self.upper().unwrap_or(last).max(self.lower);
+        if upper == self.lower {
+            return None;
+        }
+        let later = self.rows.split_off(&upper);
+        let mut rows = Vec::new();
+        for (time, mut batches) in std::mem::replace(&mut self.rows, later) {
+            batches.sort_by(|a, b| a.origin.cmp(&b.origin).then_with(|| a.kind.name.cmp(&b.kind.name)));
+            rows.extend(batches.into_iter().map(|batch| (time, batch)));
+        }
+        let later = self.progress.split_off(&upper);
+        for (time, progress) in std::mem::replace(&mut self.progress, later) {
+            for progress in progress {
+                self.watermark.observe(time, progress);
+            }
+        }
+        let epoch = Epoch { lower: self.lower, upper, watermark: self.watermark.at(upper) };
+        self.lower = upper;
+        Some((epoch, rows))
+    }
+}

@@ -1,0 +1,205 @@
+//! Into the dataflow: a source's chunks, at logical times.
+//!
+//! A thread pulls chunks from the source's reader. Each gets the logical time at which it came, is bound to it,
+//! waits for the byte budget and goes to one worker, in turn; every worker is told how time goes on. Logical time
+//! is the clock in milliseconds. While the dataflow is busy, time stands still for up to [`LOADED_TICK`], so that
+//! operators see thousands of rows at once; when it is idle, each chunk has a time of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use model::kinds::{DEAD_LETTER, FRAME};
+use model::time::Time;
+use model::{Account, Batch, Message, Origin, Progress};
+use operators::Stream;
+use sources::{Chunk, Reader};
+use timely::dataflow::Scope;
+use timely::dataflow::operators::generic::source;
+use timely::scheduling::SyncActivator;
+use tokio::sync::watch;
+
+use crate::budget::Budget;
+use crate::binding::Bindings;
+
+/// How long logical time may stand still while the dataflow has enough to do, in milliseconds.
+pub const LOADED_TICK: Time = 20;
+/// How long an idle source lets the frontier wait.
+const IDLE_TICK: Duration = Duration::from_millis(50);
+/// Chunks that an operator takes in before it lets others run.
+const CHUNKS_A_TURN: usize = 4;
+
+/// What a worker is told about a source.
+#[derive(Debug)]
+pub enum Event {
+    /// Rows at a logical time.
+    Rows(Time, Vec<Batch>),
+    /// Nothing below this time comes any more.
+    Advance(Time),
+    /// The source has ended at this time: its event time has reached the end. Where it was only stopped, it has not.
+    End(Time, bool),
+}
+
+/// A worker's end of a source's channel.
+pub type Inlet = Receiver<Event>;
+
+/// The source's ends of its channels to the workers.
+#[derive(Debug)]
+pub struct Outlets {
+    senders: Vec<Sender<Event>>,
+    activators: Vec<SyncActivator>,
+}
+
+impl Outlets {
+    /// The ends for workers which have all built their dataflow.
+    pub fn new(senders: Vec<Sender<Event>>, activators: Vec<SyncActivator>) -> Self {
+        Outlets { senders, activators }
+    }
+
+    fn send(&self, worker: usize, event: Event) {
+        // A worker that is gone has failed, and its failure ends the run.
+        if self.senders[worker].send(event).is_ok() {
+            let _gone_with_its_worker = self.activators[worker].activate();
+        }
+    }
+
+    fn tell_all(&self, event: impl Fn(usize) -> Event) {
+        for worker in 0..self.senders.len() {
+            self.send(worker, event(worker));
+        }
+    }
+}
+
+/// What a source's thread works with.
+pub struct Feed {
+    /// The source's number.
+    pub source: u32,
+    /// The node's name, for logs.
+    pub name: String,
+    /// The node's books.
+    pub account: Arc<Account>,
+    /// The open source.
+    pub reader: Box<dyn Reader>,
+    /// The workers.
+    pub outlets: Outlets,
+    /// Bytes in flight of this source.
+    pub budget: Arc<Budget>,
+    /// Positions on disk.
+    pub bindings: Arc<Bindings>,
+    /// Turns true when the pipeline is to drain.
+    pub stop: watch::Receiver<bool>,
+    /// Set when the source failed: the run then ends with an error.
+    pub failed: Arc<AtomicBool>,
+}
+
+impl Feed {
+    /// Feeds the source into the dataflow until it ends, fails or is stopped.
+    pub async fn run(mut self) {
+        let (mut time, mut chunks, mut worker) = (now(), 0_u64, 0);
+        let finished = loop {
+            // An idle source must not hold the frontier back.
+            let next = tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => break false,
+                next = self.reader.next() => Some(next),
+                () = tokio::time::sleep(IDLE_TICK) => None,
+            };
+            let Some(next) = next else {
+                time = self.advance(time);
+                continue;
+            };
+            match next {
+                Ok(Some(chunk)) => {
+                    time = if self.budget.is_loaded() && now() < time + LOADED_TICK { time } else { self.advance(time) };
+                    chunks += 1;
+                    self.hand_over(chunk, Origin { source: self.source, chunk: chunks }, time, worker);
+                    worker = (worker + 1) % self.outlets.senders.len();
+                }
+                Ok(None) => break true,
+                Err(error) => {
+                    tracing::error!(source = self.name, "{error}");
+                    self.account.error(error.to_string());
+                    self.failed.store(true, Ordering::Relaxed);
+                    break false;
+                }
+            }
+        };
+        time = self.advance(time);
+        self.outlets.tell_all(|worker| Event::End(time, finished && worker == 0));
+    }
+
+    /// The next logical time: the clock's, but never one twice.
+    fn advance(&self, time: Time) -> Time {
+        let next = now().max(time + 1);
+        self.outlets.tell_all(|_| Event::Advance(next));
+        next
+    }
+
+    fn hand_over(&self, chunk: Chunk, origin: Origin, time: Time, worker: usize) {
+        for error in chunk.errors {
+            tracing::error!(source = self.name, "{error}");
+            self.account.error(error.to_string());
+        }
+        let batches: Vec<Batch> = chunk.batches.into_iter().map(|(kind, rows)| Batch::new(&kind, rows, origin)).collect();
+        let mut bytes = 0;
+        for batch in &batches {
+            self.account.receive(batch.len());
+            if batch.kind.name != DEAD_LETTER.name {
+                // The reader counted what it refused.
+                self.account.accept(batch.len());
+            }
+            self.account.send(&batch.kind.name, batch.len(), 0, batch.bytes());
+            bytes += batch.bytes();
+        }
+        self.bindings.bind(self.source, time, chunk.position);
+        if batches.is_empty() {
+            return;
+        }
+        self.budget.take(time, bytes);
+        self.outlets.send(worker, Event::Rows(time, batches));
+    }
+}
+
+fn now() -> Time {
+    u64::try_from(model::time::now() / 1_000).unwrap_or(0)
+}
+
+/// Adds a source to the dataflow of a worker. The activator goes to the source's thread.
+pub fn inlet<'scope>(scope: Scope<'scope, Time>, name: &str, number: u32, inlet: Inlet, register: impl FnOnce(SyncActivator) + 'static) -> Stream<'scope> {
+    source(scope, name, |capability, info| {
+        let address = info.address;
+        register(scope.worker().sync_activator_for(address.to_vec()));
+        let activator = scope.activator_for(address);
+        let mut capability = Some(capability);
+        move |output| {
+            for _ in 0..CHUNKS_A_TURN {
+                let Some(held) = &mut capability else { return };
+                match inlet.try_recv() {
+                    Ok(Event::Rows(time, batches)) => {
+                        held.downgrade(&time);
+                        let mut messages = Vec::with_capacity(batches.len() + 1);
+                        // Frames tell no event time before they are decoded.
+                        let records = batches.iter().filter(|b| b.kind.name != FRAME.name && b.kind.name != DEAD_LETTER.name);
+                        let latest = records.filter_map(|b| b.kind.latest(&b.rows)).max();
+                        messages.extend(batches.into_iter().map(Message::Batch));
+                        messages.extend(latest.map(|event_time| Message::Progress(Progress::of(number, event_time))));
+                        output.session(&*held).give_container(&mut messages);
+                    }
+                    Ok(Event::Advance(time)) => held.downgrade(&time),
+                    Ok(Event::End(time, finished)) => {
+                        held.downgrade(&time);
+                        if finished {
+                            output.session(&*held).give(Message::Progress(Progress::of(number, Progress::END)));
+                        }
+                        capability = None;
+                    }
+                    Err(TryRecvError::Empty) => return,
+                    // The source's thread panicked: nothing more can come, and the run reports it.
+                    Err(TryRecvError::Disconnected) => capability = None,
+                }
+            }
+            activator.activate();
+        }
+    })
+}

@@ -1,0 +1,10 @@
+//! The `marketprism` program.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    pipeline::cli::main()
+}

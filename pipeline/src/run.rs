@@ -1,0 +1,287 @@
+//! One run of a pipeline in this process: open, build, drive, end with books that balance.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use config::settings::Settings;
+use crossbeam_channel::unbounded;
+use model::Message;
+use model::dialect::MakeDialect;
+use model::time::Time;
+use operators::{Context, Stream, dataflow};
+use sinks::{OpenSink, SinkError, Writer};
+use sources::dialect::Dialects;
+use sources::{OpenSource, Reader, SourceError};
+use timely::dataflow::Scope;
+use timely::dataflow::operators::vec::Filter as _;
+use timely::dataflow::operators::probe::{Handle as Probe, Probe as _};
+use timely::scheduling::SyncActivator;
+use timely::worker::Worker;
+use tokio::sync::watch;
+
+use crate::binding::Bindings;
+use crate::budget::Budget;
+use crate::drain::{self, Drain};
+use crate::feed::{self, Feed, Outlets};
+use crate::plan::Plan;
+use crate::summary::Summary;
+
+/// Bytes of source rows that may be between the sources and the sinks, per source.
+const IN_FLIGHT: usize = 32 << 20;
+
+/// Why a run did not come to a good end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A source could not be opened.
+    #[error("source `{node}`: {error}")]
+    Source {
+        /// The node.
+        node: String,
+        /// Why.
+        error: SourceError,
+    },
+    /// A sink could not be opened or written.
+    #[error("sink `{node}`: {error}")]
+    Sink {
+        /// The node.
+        node: String,
+        /// Why.
+        error: SinkError,
+    },
+    /// The data folder cannot be used.
+    #[error("{}: {error}; make the folder writable or set `data` in marketprism.toml", path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A worker could not be started, or panicked.
+    #[error("the workers failed: {0}; this is a bug, please report it")]
+    Workers(String),
+}
+
+/// How a run is stopped.
+#[derive(Clone, Debug)]
+pub struct Stop(Arc<watch::Sender<bool>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Stop(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Stop {
+    /// Asks the run to drain: sources stop, everything in flight is committed.
+    pub fn drain(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Runs a plan until its sources end or it is asked to stop, and returns its books.
+///
+/// # Errors
+/// See [`RunError`]. Where rows were already flowing, the sinks have committed what was complete.
+pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop) -> Result<Summary, RunError> {
+    let started = Instant::now();
+    let data = PathBuf::from(settings.data());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|e| RunError::Workers(e.to_string()))?;
+    let bindings = Bindings::open(&data, &plan.name, plan.sources.iter().map(|s| s.name.clone()));
+    let bindings = Arc::new(bindings.map_err(|error| RunError::Data { path: data, error })?);
+    let dialects = teach(&plan)?;
+    let writers = open_sinks(&plan, settings, &runtime)?;
+    let readers = open_sources(&plan, &runtime)?;
+
+    let workers = settings.workers().max(1);
+    let failed = Arc::new(AtomicBool::new(false));
+    let budgets: Vec<Arc<Budget>> = plan.sources.iter().map(|_| Arc::new(Budget::new(IN_FLIGHT))).collect();
+    let run = uuid::Uuid::new_v4().to_string();
+
+    // Sinks: a thread each.
+    let mut outlets = Vec::new();
+    let mut drains = Vec::new();
+    for (node, writer) in plan.sinks.iter().zip(writers) {
+        let (sender, events) = unbounded();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let pace = node.component.pace();
+        outlets.push(drain::Outlet {
+            sender,
+            waiting: waiting.clone(),
+            limit: pace.bytes.saturating_mul(2),
+            account: node.account.clone(),
+            kinds: node.kinds.iter().map(|k| k.name.to_string()).collect(),
+        });
+        let name = node.name.clone();
+        let (clocks, account, bindings) = (node.clocks.clone(), node.account.clone(), bindings.clone());
+        let drain = Drain { name: name.clone(), writer, pace, events, waiting, workers, clocks, bindings, run: run.clone(), account };
+        let (handle, stop) = (runtime.handle().clone(), stop.clone());
+        let thread = std::thread::Builder::new().name(format!("sink {name}")).spawn(move || {
+            // A sink that failed ends the run: nothing that the sources still read could be stored.
+            drain.run(&handle).inspect_err(|_| stop.drain())
+        });
+        drains.push((name, thread.map_err(|e| RunError::Workers(e.to_string()))?));
+    }
+
+    // Workers: each builds the same dataflow and registers its activators.
+    let mut inlets: Vec<Vec<feed::Inlet>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut senders = Vec::new();
+    for _ in &plan.sources {
+        let mut ends = Vec::new();
+        for worker in &mut inlets {
+            let (sender, receiver) = unbounded();
+            ends.push(sender);
+            worker.push(receiver);
+        }
+        senders.push(ends);
+    }
+    let activators = Arc::new(Activators::new(plan.sources.len(), workers));
+    let shared = Shared { plan: plan.clone(), dialects, inlets, outlets, activators: activators.clone(), budgets: budgets.clone() };
+    let guards = timely::execute(timely::Config::process(workers), move |worker| shared.work(worker)).map_err(RunError::Workers)?;
+
+    // Sources: a thread each, once every worker can be woken.
+    let mut feeds = Vec::new();
+    for (((number, node), reader), (senders, budget)) in (0_u32..).zip(&plan.sources).zip(readers).zip(senders.into_iter().zip(&budgets)) {
+        let outlets = Outlets::new(senders, activators.of(number as usize));
+        let feed = Feed {
+            source: number,
+            name: node.name.clone(),
+            account: node.account.clone(),
+            reader,
+            outlets,
+            budget: budget.clone(),
+            bindings: bindings.clone(),
+            stop: stop.0.subscribe(),
+            failed: failed.clone(),
+        };
+        let handle = runtime.handle().clone();
+        let thread = std::thread::Builder::new().name(format!("source {}", node.name)).spawn(move || handle.block_on(feed.run()));
+        feeds.push(thread.map_err(|e| RunError::Workers(e.to_string()))?);
+    }
+
+    for feed in feeds {
+        feed.join().map_err(|_| RunError::Workers("the thread of a source panicked".into()))?;
+    }
+    for result in guards.join() {
+        result.map_err(RunError::Workers)?;
+    }
+    for (node, thread) in drains {
+        let result = thread.join().map_err(|_| RunError::Workers(format!("the thread of sink `{node}` panicked")))?;
+        result.map_err(|error| RunError::Sink { node, error })?;
+    }
+    Ok(Summary::of(&plan, started.elapsed(), failed.load(Ordering::Relaxed)))
+}
+
+/// The dialects, knowing what the sources know of instruments.
+fn teach(plan: &Plan) -> Result<Arc<MakeDialect>, RunError> {
+    let mut dialects = Dialects::default();
+    for node in &plan.sources {
+        node.component.teach(&mut dialects).map_err(|error| RunError::Source { node: node.name.clone(), error })?;
+    }
+    Ok(Arc::new(move |name: &str| dialects.make(name)))
+}
+
+fn open_sinks(plan: &Plan, settings: &Arc<Settings>, runtime: &tokio::runtime::Runtime) -> Result<Vec<Box<dyn Writer>>, RunError> {
+    let open = |node: &crate::plan::Node<dyn sinks::Sink>| {
+        let cx = OpenSink {
+            pipeline: plan.name.clone(),
+            plan: plan.hash.clone(),
+            node: node.name.clone(),
+            shard: 0,
+            kinds: node.kinds.clone(),
+            settings: settings.clone(),
+            account: node.account.clone(),
+        };
+        runtime.block_on(node.component.open(cx)).map_err(|error| RunError::Sink { node: node.name.clone(), error })
+    };
+    plan.sinks.iter().map(open).collect()
+}
+
+fn open_sources(plan: &Plan, runtime: &tokio::runtime::Runtime) -> Result<Vec<Box<dyn Reader>>, RunError> {
+    let open = |node: &crate::plan::Node<dyn sources::Source>| {
+        let cx = OpenSource { node: node.name.clone(), account: node.account.clone() };
+        runtime.block_on(node.component.open(cx)).map_err(|error| RunError::Source { node: node.name.clone(), error })
+    };
+    plan.sources.iter().map(open).collect()
+}
+
+/// What the workers share.
+struct Shared {
+    plan: Arc<Plan>,
+    dialects: Arc<MakeDialect>,
+    /// By worker, then source.
+    inlets: Vec<Vec<feed::Inlet>>,
+    outlets: Vec<drain::Outlet>,
+    activators: Arc<Activators>,
+    budgets: Vec<Arc<Budget>>,
+}
+
+impl Shared {
+    /// Builds the dataflow and steps until nothing can come any more.
+    fn work(&self, worker: &mut Worker) {
+        let probe = Probe::new();
+        let index = worker.index();
+        worker.dataflow::<Time, _, _>(|scope| {
+            let plan = &self.plan;
+            let mut streams: HashMap<&str, Stream<'_>> = HashMap::new();
+            for (number, (node, inlet)) in plan.sources.iter().zip(&self.inlets[index]).enumerate() {
+                let activators = self.activators.clone();
+                let register = move |activator| activators.register(number, index, activator);
+                streams.insert(&node.name, feed::inlet(scope, &node.name, number as u32, inlet.clone(), register));
+            }
+            for node in &plan.operators {
+                let cx = Context { node: node.name.clone(), account: node.account.clone(), sources: node.clocks.clone(), dialects: self.dialects.clone() };
+                let stream = node.component.build(gather(scope, &streams, &node.inputs), &cx);
+                streams.insert(&node.name, stream);
+            }
+            for (node, outlet) in plan.sinks.iter().zip(&self.outlets) {
+                drain::outlet(gather(scope, &streams, &node.inputs), &node.name, outlet.clone()).probe_with(&probe);
+            }
+            // A node that nothing reads still has to be waited for.
+            for stream in streams.into_values() {
+                stream.filter(|_: &Message| false).probe_with(&probe);
+            }
+        });
+        while !probe.done() {
+            worker.step_or_park(Some(Duration::from_millis(100)));
+            let frontier = probe.with_frontier(|f| f.first().copied());
+            for budget in &self.budgets {
+                budget.release(frontier);
+            }
+        }
+    }
+}
+
+/// The messages of all inputs of a node.
+fn gather<'scope>(scope: Scope<'scope, Time>, streams: &HashMap<&str, Stream<'scope>>, inputs: &[String]) -> Stream<'scope> {
+    dataflow::merge(scope, inputs.iter().map(|input| streams[input.as_str()].clone()).collect())
+}
+
+/// How the threads of sources wake the workers: known when every worker has built its dataflow.
+struct Activators {
+    slots: Mutex<Vec<Vec<Option<SyncActivator>>>>,
+    complete: Condvar,
+}
+
+impl Activators {
+    fn new(sources: usize, workers: usize) -> Self {
+        Activators { slots: Mutex::new((0..sources).map(|_| (0..workers).map(|_| None).collect()).collect()), complete: Condvar::new() }
+    }
+
+    fn register(&self, source: usize, worker: usize, activator: SyncActivator) {
+        self.slots.lock().expect("no holder panics")[source][worker] = Some(activator);
+        self.complete.notify_all();
+    }
+
+    /// Waits until every worker can be woken for a source.
+    fn of(&self, source: usize) -> Vec<SyncActivator> {
+        let mut slots = self.slots.lock().expect("no holder panics");
+        while slots[source].iter().any(Option::is_none) {
+            slots = self.complete.wait(slots).expect("no holder panics");
+        }
+        slots[source].iter().flatten().cloned().collect()
+    }
+}

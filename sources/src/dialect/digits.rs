@@ -1,0 +1,139 @@
+//! Numbers out of text, eight digits at a time.
+//!
+//! A venue's frame is half digits. Eight of them fit into a word, where three multiplications read them at once;
+//! everything here is that trick, and what it cannot do goes the long way through [`Decimal::parse`].
+
+use model::Decimal;
+use model::decimal::DecimalError;
+
+use super::json::Value;
+
+/// A one in every byte.
+pub(super) const LOW: u64 = 0x0101_0101_0101_0101;
+/// The high bit of every byte.
+pub(super) const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// The first eight bytes, the first of them lowest; zeros beyond the end of the text.
+#[inline(always)]
+pub(super) fn eight(text: &[u8]) -> u64 {
+    match text.first_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+/// How many of the lowest bytes are digits.
+#[inline(always)]
+pub(super) fn leading_digits(word: u64) -> usize {
+    // A byte above '9' carries into its high bit, one below '0' borrows from it; both spoil only bytes above it.
+    let other = (word.wrapping_add(LOW * 0x46) | word.wrapping_sub(LOW * 0x30)) & HIGH;
+    other.trailing_zeros() as usize / 8
+}
+
+/// The number that the lowest `count` bytes, digits all, spell. Three multiplications for up to eight digits.
+#[inline(always)]
+fn spelled(word: u64, count: usize) -> u64 {
+    if count == 0 {
+        return 0;
+    }
+    let digits = word.wrapping_sub(LOW * 0x30) << (64 - 8 * count);
+    let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
+    let (even, odd) = (pairs & 0x0000_00FF_0000_00FF, pairs >> 16 & 0x0000_00FF_0000_00FF);
+    even.wrapping_mul(0x000F_4240_0000_0064).wrapping_add(odd.wrapping_mul(0x0000_2710_0000_0001)) >> 32
+}
+
+const POWERS: [u64; 20] = {
+    let mut powers = [1; 20];
+    let mut i = 1;
+    while i < 20 {
+        powers[i] = powers[i - 1] * 10;
+        i += 1;
+    }
+    powers
+};
+
+/// The digits that a text begins with: what they spell, modulo 2⁶⁴, and how many they are.
+#[inline(always)]
+fn run(text: &[u8]) -> (u64, usize) {
+    let (mut value, mut length) = (0_u64, 0);
+    let mut rest = text;
+    loop {
+        let word = eight(rest);
+        let count = leading_digits(word);
+        value = value.wrapping_mul(POWERS[count]).wrapping_add(spelled(word, count));
+        length += count;
+        match rest.get(8..) {
+            Some(behind) if count == 8 && behind.first().is_some_and(u8::is_ascii_digit) => rest = behind,
+            _ => return (value, length),
+        }
+    }
+}
+
+/// Reads plain digits with at most one point, 18 digits in all and at most 12 behind the point, without a
+/// sign: almost every number on the wire. Hands back what follows them.
+#[inline(always)]
+pub(super) fn short(text: &[u8]) -> Option<(Decimal, &[u8])> {
+    let (whole, digits) = run(text);
+    let rest = text.get(digits..)?;
+    let Some((b'.', behind)) = rest.split_first() else {
+        return (1..=18).contains(&digits).then(|| (units(whole, POWERS[12]), rest));
+    };
+    let (fraction, places) = run(behind);
+    if digits == 0 || places == 0 || places > 12 || digits + places > 18 {
+        return None;
+    }
+    // Both have at most 18 digits together, so the sum fits.
+    let number = whole.wrapping_mul(POWERS[places]).wrapping_add(fraction);
+    Some((units(number, POWERS[12 - places]), behind.get(places..)?))
+}
+
+/// A number of at most 18 digits times a power of ten, in units of 10⁻¹².
+#[inline(always)]
+fn units(number: u64, power: u64) -> Decimal {
+    Decimal::from_units((u128::from(number) * u128::from(power)) as i128)
+}
+
+/// Reads a decimal number: the text of a JSON number, or of a venue's quoted number.
+///
+/// # Errors
+/// As [`Decimal::parse`].
+#[inline]
+pub fn decimal(text: &[u8], value: Value) -> Result<Decimal, DecimalError> {
+    let (from, behind) = (&text[value.start as usize..], &text[value.end as usize..]);
+    match short(from) {
+        Some((decimal, rest)) if rest.len() == behind.len() => Ok(decimal),
+        _ => Decimal::parse(value.of(text)),
+    }
+}
+
+/// Reads a whole number of 64 bits with sign; `None` for any other text.
+#[inline]
+pub fn integer(text: &[u8], value: Value) -> Option<i64> {
+    let (number, digits) = run(&text[value.start as usize..]);
+    if digits == value.of(text).len() && (1..=18).contains(&digits) {
+        return Some(number as i64);
+    }
+    std::str::from_utf8(value.of(text)).ok().filter(|t| !t.starts_with('+')).and_then(|t| t.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::json::Token;
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn reads_numbers_as_the_model_does(text in "-?[0-9]{0,20}[.]?[0-9]{0,16}(e[0-9]{1,2})?", before in "[0-9]{0,3}\"", after in "\"?[0-9]{0,9}") {
+            let whole = format!("{before}{text}{after}");
+            if after.starts_with('"') || after.is_empty() {
+                let value = Value { token: Token::Text, start: before.len() as u32, end: (before.len() + text.len()) as u32 };
+                prop_assert_eq!(decimal(whole.as_bytes(), value), Decimal::parse(text.as_bytes()));
+                prop_assert_eq!(integer(whole.as_bytes(), value), text.parse::<i64>().ok());
+            }
+        }
+    }
+}

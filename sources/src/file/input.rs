@@ -1,0 +1,125 @@
+//! Files as plain bytes, whatever they are compressed with.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Bytes of compressed input read at once.
+const BUFFER: usize = 256 << 10;
+
+/// Opens a file and unpacks it as its first bytes say.
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    let mut input = BufReader::with_capacity(BUFFER, fs::File::open(path)?);
+    let start = input.fill_buf()?;
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    if start.starts_with(&GZIP) {
+        Ok(Box::new(Gzip::new(input)))
+    } else if start.starts_with(&ZSTD) {
+        Ok(Box::new(Sips(zstd::Decoder::with_buffer(input)?)))
+    } else if !start.is_empty() && ["gz", "zst"].contains(&extension) {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("the name ends with .{extension}, but the file does not begin as such files do"),
+        ))
+    } else {
+        Ok(Box::new(Plain(input)))
+    }
+}
+
+/// The whole of a file, unpacked.
+pub(super) fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A plain file: what was read to look at its beginning, and then the file itself without a buffer between.
+struct Plain(BufReader<fs::File>);
+
+impl Read for Plain {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.0.buffer().is_empty() { self.0.get_mut().read(into) } else { self.0.read(into) }
+    }
+}
+
+/// Reads little at a time. When the decoder of `zstd` meets damage, what it has unpacked in the same call is lost.
+struct Sips<R>(R);
+
+impl<R: Read> Read for Sips<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        const SIP: usize = 8 << 10;
+        let sip = into.len().min(SIP);
+        self.0.read(&mut into[..sip])
+    }
+}
+
+/// A gzip stream of any number of members. Unlike the decoders of `flate2` it hands over every byte in front of
+/// the damage before it tells of it.
+struct Gzip<R> {
+    input: R,
+    member: Decompress,
+    /// Nothing of the current member was read yet.
+    fresh: bool,
+    failure: Option<io::Error>,
+}
+
+impl<R: BufRead> Gzip<R> {
+    fn new(input: R) -> Self {
+        Gzip { input, member: Self::member(), fresh: true, failure: None }
+    }
+
+    fn member() -> Decompress {
+        // The largest window that gzip allows.
+        Decompress::new_gzip(15)
+    }
+}
+
+impl<R: BufRead> Read for Gzip<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
+        loop {
+            let packed = self.input.fill_buf()?;
+            if packed.is_empty() {
+                return if self.fresh { Ok(0) } else { Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the gzip stream is cut off")) };
+            }
+            if self.fresh && packed.iter().all(|b| *b == 0) {
+                // Some tools fill the last block with zeros.
+                let zeros = packed.len();
+                self.input.consume(zeros);
+                continue;
+            }
+            let (before_in, before_out) = (self.member.total_in(), self.member.total_out());
+            let status = self.member.decompress(packed, into, FlushDecompress::None);
+            let read = (self.member.total_in() - before_in) as usize;
+            let unpacked = (self.member.total_out() - before_out) as usize;
+            self.input.consume(read);
+            self.fresh = false;
+            match status {
+                Ok(Status::StreamEnd) => {
+                    self.member = Self::member();
+                    self.fresh = true;
+                }
+                Ok(_) if unpacked == 0 && read == 0 => self.failure = Some(corrupt()),
+                Ok(_) => {}
+                Err(_) => self.failure = Some(corrupt()),
+            }
+            match self.failure.take() {
+                Some(failure) if unpacked == 0 => return Err(failure),
+                failure => self.failure = failure,
+            }
+            if unpacked > 0 || into.is_empty() {
+                return Ok(unpacked);
+            }
+        }
+    }
+}
+
+fn corrupt() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the gzip stream is corrupt")
+}

@@ -1,0 +1,171 @@
+//! Rows handed over as far apart as they were recorded.
+
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
+use async_trait::async_trait;
+use model::dialect::{Dialect, FrameRef, Records};
+use model::kinds::{self, FrameRows};
+use model::time::Micros;
+use tokio::time::{Instant, sleep_until};
+
+use super::gather::Mark;
+use super::reader::{FileReader, Layout};
+use crate::{Chunk, Reader, SourceError, dialect};
+
+/// A reader that waits until rows are due.
+pub(super) struct Paced {
+    reader: FileReader,
+    schedule: Schedule,
+    waiting: Option<Waiting>,
+    times: Times,
+}
+
+/// A chunk of which rows from `next` on are not handed over.
+struct Waiting {
+    chunk: Chunk,
+    marks: Vec<Mark>,
+    due: Vec<Instant>,
+    next: usize,
+}
+
+impl Paced {
+    pub(super) fn new(reader: FileReader, factor: f64) -> Self {
+        let times = Times::of(reader.layout());
+        Paced { reader, schedule: Schedule { factor, start: None, last: Micros::MIN }, waiting: None, times }
+    }
+}
+
+#[async_trait]
+impl Reader for Paced {
+    async fn next(&mut self) -> Result<Option<Chunk>, SourceError> {
+        if self.waiting.is_none() {
+            let Some((chunk, marks)) = self.reader.read() else { return Ok(None) };
+            let rows = chunk.batches.first().filter(|_| !marks.is_empty()).map(|(_, rows)| rows);
+            let times = rows.map_or_else(Vec::new, |rows| self.times.of_rows(rows));
+            let now = Instant::now();
+            let due = times.into_iter().map(|time| self.schedule.due(time, now)).collect();
+            self.waiting = Some(Waiting { chunk, marks, due, next: 0 });
+        }
+        // All state stays here while waiting, so the future may be dropped.
+        if let Some(due) = self.waiting.as_ref().and_then(|w| w.due.get(w.next)) {
+            sleep_until(*due).await;
+        }
+        let waiting = self.waiting.as_mut().expect("it was put there");
+        let chunk = waiting.take(Instant::now());
+        if waiting.next == waiting.due.len() {
+            self.waiting = None;
+        }
+        Ok(Some(chunk))
+    }
+}
+
+impl Waiting {
+    /// The rows that are due, one at least. Dead letters and errors come with the last rows.
+    fn take(&mut self, now: Instant) -> Chunk {
+        let start = self.next;
+        let late = self.due[start..].iter().take_while(|due| **due <= now).count();
+        self.next = (start + late.max(1)).min(self.due.len());
+        if self.next == self.due.len() {
+            let mut chunk = std::mem::take(&mut self.chunk);
+            if start > 0 {
+                let rows = &mut chunk.batches[0].1;
+                *rows = rows.slice(start, rows.num_rows() - start);
+            }
+            return chunk;
+        }
+        let (kind, rows) = &self.chunk.batches[0];
+        let mark = self.marks[self.next - 1];
+        let position = crate::Position { offset: mark.offset, frame: mark.frame, ..self.chunk.position.clone() };
+        Chunk { batches: vec![(kind.clone(), rows.slice(start, self.next - start))], position, errors: Vec::new() }
+    }
+}
+
+/// When rows are due: as long after the first as they were recorded after it, divided by the factor.
+#[derive(Debug)]
+struct Schedule {
+    factor: f64,
+    start: Option<(Instant, Micros)>,
+    /// The latest time so far, which is that of a row without one.
+    last: Micros,
+}
+
+impl Schedule {
+    fn due(&mut self, time: Option<Micros>, now: Instant) -> Instant {
+        self.last = self.last.max(time.unwrap_or(Micros::MIN));
+        if self.last == Micros::MIN {
+            return now;
+        }
+        let (begun, first) = *self.start.get_or_insert((now, self.last));
+        // A year at most: what lies further in the future is a broken time.
+        let seconds = (self.last.saturating_sub(first) as f64 / 1e6 / self.factor).clamp(0.0, 366.0 * 86_400.0);
+        begun + Duration::from_secs_f64(seconds)
+    }
+}
+
+/// Tells the time of rows.
+enum Times {
+    /// Records tell theirs.
+    Records(std::sync::Arc<model::Kind>),
+    /// Frames have a receive time or are looked into.
+    Frames(Box<dyn Dialect>, Records),
+}
+
+impl Times {
+    fn of(layout: &Layout) -> Self {
+        match layout {
+            Layout::Records { kind, .. } => Times::Records(kind.clone()),
+            Layout::Frames { dialect, .. } => {
+                let dialect = dialect::make(dialect).expect("the check found the dialect");
+                Times::Frames(dialect, Records::wanting(kinds::market_data().map(|k| k.name.as_ref())))
+            }
+        }
+    }
+
+    fn of_rows(&mut self, rows: &RecordBatch) -> Vec<Option<Micros>> {
+        match self {
+            Times::Records(kind) => match rows.column_by_name("receive_time") {
+                Some(received) => {
+                    let (received, times) = (received.as_primitive::<TimestampMicrosecondType>(), kind.times(rows));
+                    received.iter().zip(&times).map(|(received, time)| received.or(time)).collect()
+                }
+                None => kind.times(rows).iter().collect(),
+            },
+            Times::Frames(dialect, records) => {
+                let frames = FrameRows::of(rows).expect("these are frames");
+                let time = |i: usize| {
+                    let payload = frames.payload.value(i);
+                    if frames.receive_time.is_valid(i) {
+                        Some(frames.receive_time.value(i))
+                    } else {
+                        event_time(dialect.as_mut(), records, payload)
+                    }
+                };
+                (0..rows.num_rows()).map(time).collect()
+            }
+        }
+    }
+}
+
+/// The event time in a frame, if it gives records that have one.
+fn event_time(dialect: &mut dyn Dialect, records: &mut Records, payload: &[u8]) -> Option<Micros> {
+    // A frame that is refused is refused again, and told, where it is decoded.
+    let _ = dialect.decode(FrameRef { receive_time: None, frame: 0, topic: None, payload }, records);
+    records.finish().iter().filter_map(|(kind, rows)| kind.latest(rows)).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_due_as_far_apart_as_they_were_recorded() {
+        let now = Instant::now();
+        let mut schedule = Schedule { factor: 2.0, start: None, last: Micros::MIN };
+        let mut due =
+            |time: Option<i64>| schedule.due(time.map(|t| t * 1_000_000), now + Duration::from_secs(50)).duration_since(now).as_secs();
+        assert_eq!(due(None), 50);
+        assert_eq!([due(Some(100)), due(Some(104)), due(None), due(Some(90)), due(Some(110))], [50, 52, 52, 52, 55]);
+    }
+}

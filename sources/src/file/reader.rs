@@ -1,0 +1,122 @@
+//! Files one after another as chunks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use model::Kind;
+use model::kinds::DEAD_LETTER;
+
+use super::csv::CsvRows;
+use super::frames::{FrameLines, Labels};
+use super::gather::{Gather, Mark, Part};
+use super::lines::Lines;
+use super::ndjson::JsonLines;
+use super::parquet::ParquetRows;
+use super::{Format, ReceiveTime, input};
+use crate::{Chunk, OpenSource, Position, Reader, SourceError};
+
+/// What the files hold.
+#[derive(Clone, Debug)]
+pub(super) enum Layout {
+    /// Frames of a venue, one a line.
+    Frames { dialect: &'static str, labels: Labels, receive_time: ReceiveTime },
+    /// Normalised records.
+    Records { format: Format, kind: Arc<Kind> },
+}
+
+impl Layout {
+    /// Looks whether a file can be read and has the columns that it should have.
+    pub(super) fn probe(&self, path: &Path) -> Result<(), SourceError> {
+        std::fs::File::open(path).map_err(|e| unreadable(path, e))?;
+        match self {
+            Layout::Records { format: Format::Csv | Format::Parquet, .. } => self.open(path).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&self, path: &Path) -> Result<Box<dyn Part>, SourceError> {
+        let plain = || input::open(path).map_err(|e| unreadable(path, e));
+        Ok(match self {
+            Layout::Frames { labels, receive_time, .. } => Box::new(FrameLines::new(Lines::new(plain()?), labels.clone(), *receive_time)),
+            Layout::Records { format: Format::Ndjson, kind } => Box::new(JsonLines::new(Lines::new(plain()?), kind)),
+            Layout::Records { format: Format::Csv, kind } => Box::new(CsvRows::open(path, plain()?, kind)?),
+            Layout::Records { format: Format::Parquet, kind } => Box::new(ParquetRows::open(path, kind)?),
+        })
+    }
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> SourceError {
+    let remedy = match error.kind() {
+        std::io::ErrorKind::InvalidData => "get a whole copy of the file, or give it the name that its contents have",
+        std::io::ErrorKind::PermissionDenied => "let the user that runs the pipeline read the file",
+        _ => "check that the file exists and can be read",
+    };
+    SourceError { place: path.display().to_string(), what: error.to_string(), remedy: remedy.into() }
+}
+
+/// The open source.
+pub(super) struct FileReader {
+    files: IntoIter<PathBuf>,
+    layout: Layout,
+    part: Option<Box<dyn Part>>,
+    gather: Gather,
+}
+
+impl FileReader {
+    pub(super) fn new(cx: OpenSource, files: Vec<PathBuf>, layout: Layout, marked: bool) -> Self {
+        let gather = Gather::new(cx.node, cx.account, &layout.kind().name, marked);
+        FileReader { files: files.into_iter(), layout, part: None, gather }
+    }
+
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The next chunk that has anything in it, with the places between its rows if they are wanted.
+    pub(super) fn read(&mut self) -> Option<(Chunk, Vec<Mark>)> {
+        loop {
+            let Some(part) = &mut self.part else {
+                let path = self.files.next()?;
+                self.gather.enter(&path);
+                match self.layout.open(&path) {
+                    Ok(part) => self.part = Some(part),
+                    // The file was readable when the source was opened: what is lost is this file alone.
+                    Err(error) => {
+                        self.gather.errors.push(error);
+                        return Some(self.chunk(None, 0));
+                    }
+                }
+                continue;
+            };
+            let rows = part.next(&mut self.gather);
+            let offset = part.offset();
+            if rows.is_none() {
+                self.part = None;
+            }
+            let (chunk, marks) = self.chunk(rows, offset);
+            if !chunk.batches.is_empty() || !chunk.errors.is_empty() {
+                return Some((chunk, marks));
+            }
+        }
+    }
+
+    fn chunk(&mut self, rows: Option<RecordBatch>, offset: u64) -> (Chunk, Vec<Mark>) {
+        let mut batches = Vec::new();
+        batches.extend(rows.filter(|r| r.num_rows() > 0).map(|rows| (self.layout.kind().clone(), rows)));
+        batches.extend(self.gather.letters().map(|letters| (DEAD_LETTER.clone(), letters)));
+        let position = Position { part: self.gather.file().to_owned(), offset, frame: self.gather.frame() };
+        let errors = std::mem::take(&mut self.gather.errors);
+        let marks = self.gather.marks.as_mut().map(std::mem::take).unwrap_or_default();
+        (Chunk { batches, position, errors }, marks)
+    }
+}
+
+#[async_trait]
+impl Reader for FileReader {
+    async fn next(&mut self) -> Result<Option<Chunk>, SourceError> {
+        Ok(self.read().map(|(chunk, _)| chunk))
+    }
+}

@@ -1,0 +1,124 @@
+//! The ways in.
+//!
+//! One module per source, all alike: its head says what it does and promises, one struct holds its options
+//! and the check that turns them into a [`Source`], and its tests stand below. [`registry`] lists them.
+//! Venue dialects, in [`dialect`], turn frames into records and do no I/O.
+//!
+//! A source is pulled: the runtime asks its [`Reader`] for the next chunk when there is room for it, and
+//! records the chunk's position before any sink commits what came from it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use config::Declaration;
+use config::values::Duration;
+use model::{Account, Kind};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub mod dialect;
+pub mod file;
+pub mod simulator;
+
+/// Every source, in the order of the manual.
+pub fn registry() -> Vec<Declaration<dyn Source>> {
+    vec![config::declare::<dyn Source, file::File>(), config::declare::<dyn Source, simulator::Simulator>()]
+}
+
+/// A checked source, ready to be opened.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// How event time advances in this source.
+    fn clock(&self) -> Clock;
+
+    /// Hands over what the source's options know of instruments, before the dataflow is built: dialects made
+    /// afterwards know it on every worker.
+    ///
+    /// # Errors
+    /// A listing that cannot be read.
+    fn teach(&self, _dialects: &mut dialect::Dialects) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Opens the source at its beginning.
+    async fn open(&self, cx: OpenSource) -> Result<Box<dyn Reader>, SourceError>;
+}
+
+/// What a source is opened with.
+#[derive(Clone, Debug)]
+pub struct OpenSource {
+    /// The node's name in the pipeline.
+    pub node: String,
+    /// The node's books. A reader counts what it refuses; the runtime counts the rest.
+    pub account: Arc<Account>,
+}
+
+/// An open source.
+#[async_trait]
+pub trait Reader: Send {
+    /// The next chunk, or `None` at the end of a bounded source. Each reader has a thread of its own, so it
+    /// may block on files; waiting on the network must be cancel-safe, because a drain drops the future.
+    ///
+    /// # Errors
+    /// Only what makes going on impossible. Damage that leaves the rest usable travels in [`Chunk::errors`].
+    async fn next(&mut self) -> Result<Option<Chunk>, SourceError>;
+}
+
+/// Rows that a source hands over at once.
+#[derive(Clone, Debug, Default)]
+pub struct Chunk {
+    /// The rows by kind: `frame` for what a dialect has yet to decode, and `dead_letter` for what the source
+    /// itself had to refuse.
+    pub batches: Vec<(Arc<Kind>, RecordBatch)>,
+    /// The position after this chunk: reading from it gives exactly what follows.
+    pub position: Position,
+    /// What was lost in this chunk, each error naming the file or connection and the place.
+    pub errors: Vec<SourceError>,
+}
+
+/// A place in a source to continue from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The file, stream or connection.
+    pub part: String,
+    /// Bytes or messages consumed of it.
+    pub offset: u64,
+    /// Number of the last frame handed over, counted over all parts.
+    pub frame: u64,
+}
+
+/// Options on event time that every source has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Clock {
+    /// How far event times may lie behind the greatest one seen before the watermark: the watermark is the
+    /// greatest event time minus this.
+    #[serde(default)]
+    pub disorder: Duration,
+    /// A source that hands over nothing for so long no longer holds the watermark back.
+    #[serde(default = "default_idle")]
+    pub idle: Duration,
+}
+
+fn default_idle() -> Duration {
+    Duration::seconds(60)
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock { disorder: Duration::default(), idle: default_idle() }
+    }
+}
+
+/// A source that cannot be opened or read on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {what}; {remedy}")]
+pub struct SourceError {
+    /// The file with its byte offset or line, or the connection.
+    pub place: String,
+    /// What happened.
+    pub what: String,
+    /// What to do about it.
+    pub remedy: String,
+}

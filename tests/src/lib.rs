@@ -1,0 +1,3 @@
+//! The system from outside: what its tests share.
+
+pub mod servers;
