@@ -253,7 +253,8 @@ impl<'d> Checker<'d> {
                 let Place { source, start, .. } = first.entry.place;
                 let line = position(&self.document.sources[source].text, start).0;
                 let line = if source == 0 { format!(" (line {line})") } else { String::new() };
-                let message = format!("the name `{}` is taken by a {}{line}", node.entry.key, first.role);
+                let article = if first.role == Role::Operator { "an" } else { "a" };
+                let message = format!("the name `{}` is taken by {article} {}{line}", node.entry.key, first.role);
                 self.error(
                     "duplicate_name",
                     node.entry.place,

@@ -57,16 +57,17 @@ impl<'a> Reader<'a> {
             let property = properties.iter().find(|p| p.name == entry.key).map(|p| p.schema).or(schema.other_keys());
             let Some(property) = property else {
                 self.unknown_key(entry, &properties, but);
-                read = None;
                 continue;
             };
             self.path.push(Step::Key(entry.key.clone()));
             let value = self.value(&entry.value, entry.place, property);
             self.path.pop();
-            read = read.zip(value).map(|(mut map, value)| {
-                map.insert(entry.key.clone(), value);
-                map
-            });
+            match (value, &mut read) {
+                (Some(value), Some(map)) => drop(map.insert(entry.key.clone(), value)),
+                // What is unknown or wrong and can be left out is, so that the rest is checked, too.
+                (None, read) if properties.iter().any(|p| p.name == entry.key && p.required) => *read = None,
+                _ => {}
+            }
         }
         for property in properties.iter().filter(|p| p.required && table.get(p.name).is_none()) {
             self.missing_key(property, place);
@@ -211,7 +212,7 @@ impl<'a> Reader<'a> {
                     let read = attempt.value(value, key, *branch);
                     self.masks.append(&mut attempt.masks);
                     self.secrets.append(&mut attempt.secrets);
-                    if read.is_some() {
+                    if attempt.findings.is_empty() {
                         return read;
                     }
                     if best.as_ref().is_none_or(|b| attempt.findings.len() < b.findings.len()) {

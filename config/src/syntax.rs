@@ -143,9 +143,11 @@ fn syntax(text: &str, start: usize, end: usize, message: &str) -> Finding {
     let before = if after == 0 { length(text[..start].chars().next_back()) } else { 0 };
     let place = Place { source: 0, start: start - before, end: end + after };
     let is_valueless = start == end && text[..start].trim_end_matches([' ', '\t']).ends_with('=');
+    // `normalise` begins like `nan` and `fast` like `false`.
+    let is_word = message.starts_with("invalid") && text[start..end].starts_with(char::is_alphabetic);
     let (message, help) = match message {
         _ if is_valueless => ("the value is missing", "write `key = value`"),
-        m if m.contains("must be quoted") => ("text must be in quotes", "write `key = \"text\"`"),
+        m if m.contains("must be quoted") || is_word => ("text must be in quotes", "write `key = \"text\"`"),
         m if m.contains("key with no value") || m.contains("missing value") || m.contains("missing assignment") => {
             ("this key has no value", "write `key = value`")
         }
@@ -233,6 +235,13 @@ mod tests {
             assert_eq!(told(good), [], "{good}");
         }
         assert_eq!(told("a = [\n 1\n 2\n]\nb = 1\n"), [pair("2", "this is not TOML: a comma is missing here")]);
+    }
+
+    #[test]
+    fn words_without_quotes_are_called_so() {
+        for word in ["normalise", "fast", "1m", "bars"] {
+            assert_eq!(told(&format!("type = {word}\n")), [pair(word, "this is not TOML: text must be in quotes")]);
+        }
     }
 
     #[test]

@@ -1,3 +1,4 @@
 //! The system from outside: what its tests share.
 
+pub mod program;
 pub mod servers;

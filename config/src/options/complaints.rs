@@ -113,7 +113,8 @@ fn shown(data: &Data) -> Option<String> {
 /// The first sentence of a doc comment, as part of another: in one line, without its full stop.
 fn first_sentence(doc: &str) -> String {
     let text = doc.split_whitespace().collect::<Vec<_>>().join(" ");
-    let end = text.find(". ").unwrap_or(text.len());
+    let mut ends = text.match_indices(". ").map(|(at, _)| at);
+    let end = ends.find(|at| !text[..*at].ends_with("e.g")).unwrap_or(text.len());
     let sentence = text[..end].trim_end_matches('.');
     let mut chars = sentence.chars();
     match (chars.next(), chars.next()) {

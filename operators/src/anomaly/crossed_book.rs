@@ -38,9 +38,14 @@ pub struct CrossedBook {
 impl Options for CrossedBook {
     fn check(&self, _: &Place, _: &mut Check<'_>) {}
 
-    fn detector(&self, carried: &[&'static str]) -> Box<dyn Detector> {
-        let events = carried.contains(&BOOK_EVENT.name.as_ref());
-        Box::new(Crossings { locked: self.locked, use_metrics: !events, reorder: Reorder::default(), tracks: Vec::new() })
+    fn select(&self, kinds: &mut Vec<&'static str>) {
+        if kinds.contains(&BOOK_EVENT.name.as_ref()) {
+            kinds.retain(|kind| *kind != "book_metrics");
+        }
+    }
+
+    fn detector(&self, _: &[&'static str]) -> Box<dyn Detector> {
+        Box::new(Crossings { locked: self.locked, reorder: Reorder::default(), tracks: Vec::new() })
     }
 }
 
@@ -69,12 +74,14 @@ struct Touch {
     number: u32,
     channel: Channel,
     sequence: Option<i64>,
-    prices: Option<(Decimal, Decimal)>,
+    /// In units of 10⁻¹².
+    prices: Option<(i128, i128)>,
     cause: Cause,
 }
 
 impl Touch {
     fn new(number: u32, channel: Channel, sequence: Option<i64>, prices: Option<(Decimal, Decimal)>, cause: Cause, now: Micros) -> Self {
+        let prices = prices.map(|(bid, ask)| (bid.units(), ask.units()));
         Touch { time: cause.time().unwrap_or(now), number, channel, sequence, prices, cause }
     }
 }
@@ -112,7 +119,6 @@ struct Stored {
 #[derive(Debug)]
 struct Crossings {
     locked: bool,
-    use_metrics: bool,
     reorder: Reorder<Touch>,
     tracks: Vec<Track>,
 }
@@ -141,7 +147,7 @@ impl Detector for Crossings {
                 let touch = Touch::new(number, Channel::Book, integer(events.sequence, row), None, cause, findings.now);
                 self.sight(&touch, crossed, Some(events.detail.value(row)), findings);
             }
-        } else if self.use_metrics {
+        } else {
             let metrics = BookMetricsRows::of(&rows.batch.rows).expect("these are metrics of books");
             for (row, number, cause) in rows.iter() {
                 let prices = decimal(metrics.bid_price, row).zip(decimal(metrics.ask_price, row));
@@ -232,6 +238,7 @@ fn open(touch: &Touch, detail: &str, findings: &mut Findings<'_>) {
         detail: format_args!("{detail}"),
     };
     let Some((bid, ask)) = touch.prices else { return findings.push(touch.number, finding) };
+    let (bid, ask) = (Decimal::from_units(bid), Decimal::from_units(ask));
     let basis_points = 20_000.0 * (bid.to_f64() - ask.to_f64()) / (bid.to_f64() + ask.to_f64());
     let relation = if bid == ask { "equal to" } else { "above" };
     let finding = Finding { observed: Some(bid), expected: Some(ask), score: Some(basis_points).filter(|s| s.is_finite()), ..finding };
@@ -240,20 +247,23 @@ fn open(touch: &Touch, detail: &str, findings: &mut Findings<'_>) {
 
 fn close(touch: &Touch, episode: Episode, findings: &mut Findings<'_>) {
     let lasted = seconds(touch.time.saturating_sub(episode.since));
-    findings.push(touch.number, Finding {
-        anomaly: NAME,
-        channel: touch.channel.as_str(),
-        cause: touch.cause,
-        observed: Some(lasted),
-        expected: None,
-        score: None,
-        threshold: Some(0.0),
-        window: None,
-        first: episode.sequence,
-        last: touch.sequence,
-        state: State::Closed,
-        detail: format_args!("the book was crossed for {lasted} s"),
-    });
+    findings.push(
+        touch.number,
+        Finding {
+            anomaly: NAME,
+            channel: touch.channel.as_str(),
+            cause: touch.cause,
+            observed: Some(lasted),
+            expected: None,
+            score: None,
+            threshold: Some(0.0),
+            window: None,
+            first: episode.sequence,
+            last: touch.sequence,
+            state: State::Closed,
+            detail: format_args!("the book was crossed for {lasted} s"),
+        },
+    );
 }
 
 #[cfg(test)]
@@ -330,7 +340,11 @@ mod tests {
     fn events_of_books_are_looked_at_and_their_metrics_only_without_them() {
         let mut rig = Rig::new("crossed_book = {}");
         rig.metrics = vec![metrics("A", 1, 1, Some(("6", "5"))), metrics("A", 3, 2, None)];
-        rig.events = vec![event("A", 2, "crossed", None, Some(1)), event("A", 4, "uncrossed", None, Some(2)), event("A", 5, "uncrossed", None, Some(3))];
+        rig.events = vec![
+            event("A", 2, "crossed", None, Some(1)),
+            event("A", 4, "uncrossed", None, Some(2)),
+            event("A", 5, "uncrossed", None, Some(3)),
+        ];
         rig.finish();
         assert_eq!(told(&rig.found()), [("book_delta", "open", 2, None, None), ("book_delta", "closed", 4, Some("0.000002"), None)]);
         assert_eq!((rig.found()[0].first, rig.found()[0].detail.as_str()), (Some(1), "told by the book"));
@@ -338,7 +352,10 @@ mod tests {
         let mut rig = Rig::without("crossed_book = {}", "book_event");
         rig.metrics = vec![metrics("A", 1, 1, Some(("6", "5"))), metrics("A", 3, 2, None)];
         rig.finish();
-        assert_eq!(told(&rig.found()), [("book_delta", "open", 1, Some("6"), Some("5")), ("book_delta", "closed", 3, Some("0.000002"), None)]);
+        assert_eq!(
+            told(&rig.found()),
+            [("book_delta", "open", 1, Some("6"), Some("5")), ("book_delta", "closed", 3, Some("0.000002"), None)]
+        );
     }
 
     #[test]

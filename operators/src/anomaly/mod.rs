@@ -59,8 +59,10 @@ pub struct Detect {
 pub trait Options: fmt::Debug + Send + Sync {
     /// Reports options that cannot be followed, at `detect` and the detector's name.
     fn check(&self, at: &Place, cx: &mut Check<'_>);
-    /// A detector with these options, for inputs that carry these of the kinds it reads.
-    fn detector(&self, carried: &[&'static str]) -> Box<dyn Detector>;
+    /// Leaves out what the detector does not need beside the other kinds that are carried.
+    fn select(&self, _kinds: &mut Vec<&'static str>) {}
+    /// A detector with these options that is shown these kinds.
+    fn detector(&self, kinds: &[&'static str]) -> Box<dyn Detector>;
 }
 
 /// Something that looks at rows.
@@ -95,7 +97,7 @@ const DETECTORS: [Entry; 5] = [
     Entry { name: book_mismatch::NAME, reads: || vec!["book_event"], options: |d| d.book_mismatch.as_ref().map(|o| o as _) },
     Entry {
         name: stale_feed::NAME,
-        reads: || kinds::market_data().map(|k| k.name.as_ref()).collect(),
+        reads: || kinds::market_data().map(|k| k.name.as_ref()).filter(|kind| !stale_feed::OCCASIONAL.contains(kind)).collect(),
         options: |d| d.stale_feed.as_ref().map(|o| o as _),
     },
 ];
@@ -166,7 +168,7 @@ impl Anomaly {
             cx.require(&reads);
         }
         reads.retain(|kind| carries(kind));
-        (!cx.failed()).then_some(Plan { detect: self.detect, reads })
+        (!cx.failed()).then_some(Plan { detect: self.detect, carried: reads })
     }
 }
 
@@ -174,8 +176,8 @@ impl Anomaly {
 #[derive(Debug)]
 struct Plan {
     detect: Detect,
-    /// The kinds that some detector reads and some input carries.
-    reads: Vec<&'static str>,
+    /// The kinds that some detector can read and some input carries.
+    carried: Vec<&'static str>,
 }
 
 impl Plan {
@@ -183,16 +185,19 @@ impl Plan {
     fn detectors(&self) -> Detectors {
         let chosen = DETECTORS.iter().filter_map(|entry| (entry.options)(&self.detect).map(|options| (entry, options)));
         Detectors::new(chosen.map(|(entry, options)| {
-            let mut reads = (entry.reads)();
-            reads.retain(|kind| self.reads.contains(kind));
-            (entry.name, options.detector(&reads), reads)
+            let mut kinds = (entry.reads)();
+            kinds.retain(|kind| self.carried.contains(kind));
+            options.select(&mut kinds);
+            (entry.name, options.detector(&kinds), kinds)
         }))
     }
 }
 
 impl Operator for Plan {
     fn build<'scope>(&self, input: Stream<'scope>, cx: &Context) -> Stream<'scope> {
-        keyed(input, cx, &self.reads, Route::Instrument, Stage::ONLY, self.detectors())
+        let detectors = self.detectors();
+        let reads = detectors.reads();
+        keyed(input, cx, &reads, Route::Instrument, Stage::ONLY, detectors)
     }
 }
 

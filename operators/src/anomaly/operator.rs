@@ -60,6 +60,14 @@ impl Detectors {
         Detectors { running, instruments: Instruments::default(), made: AnomalyBuilder::default(), text: String::new(), usable: Vec::new() }
     }
 
+    /// The kinds that some detector reads, each once.
+    pub fn reads(&self) -> Vec<&'static str> {
+        let mut reads: Vec<&'static str> = self.running.iter().flat_map(|r| r.reads.iter().copied()).collect();
+        reads.sort_unstable();
+        reads.dedup();
+        reads
+    }
+
     /// Refuses rows that are late or of no instrument, and notes the others.
     fn sift(&mut self, advance: &Advance, batch: &Batch, causes: &Causes<'_>, numbers: &[u32], out: &mut Output) {
         let derived = DERIVED.contains(&batch.kind.name.as_ref());

@@ -91,7 +91,11 @@ impl Detector for Gaps {
             for (row, number, cause) in rows.iter().filter(|(row, ..)| label(events.event, *row) == Some("gap")) {
                 let (expected, came) = (integer(events.expected_sequence, row), integer(events.sequence, row));
                 let (Some(expected), Some(came)) = (expected, came) else { continue };
-                self.report(number, "book_delta", cause, expected, came, Some(events.detail.value(row)), findings);
+                let (missing, finding) = gap("book_delta", cause, expected, came);
+                // A break in the chain that misses nothing by its numbers is told whatever `min_missing` says.
+                if missing <= 0 || missing >= self.least {
+                    findings.push(number, Finding { detail: format_args!("{}", events.detail.value(row)), ..finding });
+                }
             }
         }
     }
@@ -101,7 +105,7 @@ impl Detector for Gaps {
             let Some(track) = self.tracks[number].as_mut().filter(|t| !t.holes.is_empty()) else { continue };
             let passed: Vec<Hole> = track.holes.extract_if(.., |hole| hole.above.time < watermark || watermark == Progress::END).collect();
             for hole in passed {
-                self.report(number as u32, "trade", hole.above.cause, hole.first, hole.above.id, None, findings);
+                self.hole(number as u32, &hole, findings);
             }
         }
     }
@@ -135,59 +139,41 @@ impl Gaps {
         let before = track.high;
         match track.see(seen, findings.before()) {
             Sight::Fits => {}
-            Sight::Crowded(hole) => self.report(number, "trade", hole.above.cause, hole.first, hole.above.id, None, findings),
-            Sight::Restart => findings.push(
-                number,
-                Finding {
-                    detail: format_args!("trade ids began anew: {} came after {}", seen.id, before.id),
-                    ..finding("trade", seen.cause, before.id.saturating_add(1), seen.id)
-                },
-            ),
+            Sight::Crowded(hole) => self.hole(number, &hole, findings),
+            Sight::Restart => {
+                let (_, finding) = gap("trade", seen.cause, before.id.saturating_add(1), seen.id);
+                findings.push(number, Finding { detail: format_args!("trade ids began anew: {} came after {}", seen.id, before.id), ..finding });
+            }
         }
     }
 
-    /// Reports that the numbers from `expected` up to, but without, `came` are missing.
-    fn report(
-        &self,
-        number: u32,
-        channel: &str,
-        cause: Cause,
-        expected: i64,
-        came: i64,
-        detail: Option<&str>,
-        findings: &mut Findings<'_>,
-    ) {
-        let missing = i128::from(came) - i128::from(expected);
-        if missing > 0 && missing < self.least {
-            return;
-        }
-        let base = finding(channel, cause, expected, came);
-        let base =
-            if missing > 0 { Finding { score: Some(missing as f64), first: Some(expected), last: Some(came - 1), ..base } } else { base };
-        match detail {
-            Some(detail) => findings.push(number, Finding { detail: format_args!("{detail}"), ..base }),
-            None => findings
-                .push(number, Finding { detail: format_args!("missing trade ids: {expected} to {}, {missing} in all", came - 1), ..base }),
+    /// Reports a hole that nothing can fill any more.
+    fn hole(&self, number: u32, hole: &Hole, findings: &mut Findings<'_>) {
+        let (missing, finding) = gap("trade", hole.above.cause, hole.first, hole.above.id);
+        if missing >= self.least {
+            findings.push(number, Finding { detail: format_args!("missing trade ids: {} to {}, {missing} in all", hole.first, hole.last), ..finding });
         }
     }
 }
 
-/// A gap of which no number is known to be missing.
-fn finding<'a>(channel: &'a str, cause: Cause, expected: i64, came: i64) -> Finding<'a> {
-    Finding {
+/// The numbers from `expected` up to, but without, `came` are missing: how many, and what to report.
+fn gap(channel: &str, cause: Cause, expected: i64, came: i64) -> (i128, Finding<'_>) {
+    let missing = i128::from(came) - i128::from(expected);
+    let finding = Finding {
         anomaly: NAME,
         channel,
         cause,
         observed: Some(Decimal::from_integer(came)),
         expected: Some(Decimal::from_integer(expected)),
-        score: None,
+        score: (missing > 0).then_some(missing as f64),
         threshold: Some(1.0),
         window: None,
-        first: None,
-        last: None,
+        first: (missing > 0).then_some(expected),
+        last: (missing > 0).then(|| came - 1),
         state: State::Open,
         detail: format_args!(""),
-    }
+    };
+    (missing, finding)
 }
 
 /// What a trade's id means.

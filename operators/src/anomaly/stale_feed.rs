@@ -26,6 +26,9 @@ use crate::instruments::{Instruments, StateBuilder, read_state};
 /// The detector's name.
 pub const NAME: &str = "stale_feed";
 
+/// Kinds that come when they are asked for or when something happens: their silence says nothing.
+pub(super) const OCCASIONAL: [&str; 4] = ["book_snapshot", "liquidation", "instrument", "venue_status"];
+
 /// Options of `stale_feed`: channels that have fallen silent.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -392,7 +395,7 @@ mod tests {
         let mut rig = Rig::new("stale_feed = { after = \"5s\" }");
         for second in 1..=30 {
             tick(&mut rig, "A", second);
-            if second < 10 || second > 20 {
+            if !(10..=20).contains(&second) {
                 rig.quotes.push(quote("A", second * time::SECOND, second, None));
             }
             if second > 25 {

@@ -107,7 +107,8 @@ fn recomputed(rows: &[Row], interval: Micros) -> BTreeMap<(u8, Micros), Vec<Row>
 
 fn trades() -> impl Strategy<Value = Vec<Row>> {
     let row = (0_u8..3, 0_i64..30_000, 1_i64..100_000, 1_i64..10_000, any::<bool>());
-    prop::collection::vec(row, 1..200).prop_map(|rows| rows.into_iter().zip(1_u64..).map(|((s, t, p, q, b), id)| (s, t, id, p, q, b)).collect())
+    prop::collection::vec(row, 1..200)
+        .prop_map(|rows| rows.into_iter().zip(1_u64..).map(|((s, t, p, q, b), id)| (s, t, id, p, q, b)).collect())
 }
 
 proptest! {

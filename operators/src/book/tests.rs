@@ -476,8 +476,8 @@ fn options_are_checked() {
             .count(),
         6
     );
-    assert_eq!(problems("", &[TRADE.clone()]).lines().count(), 3);
-    assert_eq!(problems("", &[BOOK_DELTA.clone()]), "inputs: no input of `node` carries `book_snapshot`");
+    assert_eq!(problems("", std::slice::from_ref(&*TRADE)).lines().count(), 3);
+    assert_eq!(problems("", std::slice::from_ref(&*BOOK_DELTA)), "inputs: no input of `node` carries `book_snapshot`");
     let checked = component::component::<dyn Operator, Book>("snapshots = { every = \"1m\" }", &all).unwrap();
     let names: Vec<_> = checked.outputs.iter().map(|k| k.name.to_string()).collect();
     assert_eq!(names, ["book_metrics", "book_event", "book_snapshot", "dead_letter"]);

@@ -16,10 +16,12 @@ pub(super) const HIGH: u64 = 0x8080_8080_8080_8080;
 /// The first eight bytes, the first of them lowest; zeros beyond the end of the text.
 #[inline(always)]
 pub(super) fn eight(text: &[u8]) -> u64 {
-    match text.first_chunk::<8>() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    }
+    text.first_chunk::<8>().map_or_else(|| fewer(text), |bytes| u64::from_le_bytes(*bytes))
+}
+
+#[inline(never)]
+fn fewer(text: &[u8]) -> u64 {
+    text.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// How many of the lowest bytes are digits.
@@ -52,27 +54,29 @@ const POWERS: [u64; 20] = {
     powers
 };
 
-/// The digits that a text begins with: what they spell, modulo 2⁶⁴, and how many they are.
-#[inline(always)]
-fn run(text: &[u8]) -> (u64, usize) {
-    let (mut value, mut length) = (0_u64, 0);
-    let mut rest = text;
-    loop {
-        let word = eight(rest);
-        let count = leading_digits(word);
-        value = value.wrapping_mul(POWERS[count]).wrapping_add(spelled(word, count));
-        length += count;
-        match rest.get(8..) {
-            Some(behind) if count == 8 && behind.first().is_some_and(u8::is_ascii_digit) => rest = behind,
-            _ => return (value, length),
-        }
-    }
-}
-
 /// Reads plain digits with at most one point, 18 digits in all and at most 12 behind the point, without a
 /// sign: almost every number on the wire. Hands back what follows them.
 #[inline(always)]
 pub(super) fn short(text: &[u8]) -> Option<(Decimal, &[u8])> {
+    // Most have at most seven digits before the point and eight behind it: a word each.
+    let word = eight(text);
+    let digits = leading_digits(word);
+    if (1..8).contains(&digits)
+        && let Some((b'.', behind)) = text.get(digits..)?.split_first()
+    {
+        let fraction = eight(behind);
+        let places = leading_digits(fraction);
+        let rest = behind.get(places..)?;
+        if places > 0 && !(places == 8 && rest.first().is_some_and(u8::is_ascii_digit)) {
+            let number = spelled(word, digits).wrapping_mul(POWERS[places]).wrapping_add(spelled(fraction, places));
+            return Some((units(number, POWERS[12 - places]), rest));
+        }
+    }
+    longer(text)
+}
+
+#[inline(never)]
+fn longer(text: &[u8]) -> Option<(Decimal, &[u8])> {
     let (whole, digits) = run(text);
     let rest = text.get(digits..)?;
     let Some((b'.', behind)) = rest.split_first() else {
@@ -85,6 +89,21 @@ pub(super) fn short(text: &[u8]) -> Option<(Decimal, &[u8])> {
     // Both have at most 18 digits together, so the sum fits.
     let number = whole.wrapping_mul(POWERS[places]).wrapping_add(fraction);
     Some((units(number, POWERS[12 - places]), behind.get(places..)?))
+}
+
+/// The digits that a text begins with: what they spell, modulo 2⁶⁴, and how many they are.
+#[inline(always)]
+fn run(text: &[u8]) -> (u64, usize) {
+    let (mut value, mut length) = (0_u64, 0);
+    loop {
+        let word = eight(&text[length..]);
+        let count = leading_digits(word);
+        value = value.wrapping_mul(POWERS[count]).wrapping_add(spelled(word, count));
+        length += count;
+        if count < 8 {
+            return (value, length);
+        }
+    }
 }
 
 /// A number of at most 18 digits times a power of ten, in units of 10⁻¹².
@@ -109,11 +128,16 @@ pub fn decimal(text: &[u8], value: Value) -> Result<Decimal, DecimalError> {
 /// Reads a whole number of 64 bits with sign; `None` for any other text.
 #[inline]
 pub fn integer(text: &[u8], value: Value) -> Option<i64> {
-    let (number, digits) = run(&text[value.start as usize..]);
-    if digits == value.of(text).len() && (1..=18).contains(&digits) {
-        return Some(number as i64);
+    let digits = value.of(text);
+    // A time in milliseconds has 13 digits: two words.
+    if let (Some(first), 9..=15) = (digits.first_chunk::<8>(), digits.len()) {
+        let (first, second) = (u64::from_le_bytes(*first), eight(&text[value.start as usize + 8..]));
+        let rest = digits.len() - 8;
+        if leading_digits(first) == 8 && leading_digits(second) >= rest {
+            return Some((spelled(first, 8) * POWERS[rest] + spelled(second, rest)) as i64);
+        }
     }
-    std::str::from_utf8(value.of(text)).ok().filter(|t| !t.starts_with('+')).and_then(|t| t.parse().ok())
+    std::str::from_utf8(digits).ok().filter(|t| !t.starts_with('+')).and_then(|t| t.parse().ok())
 }
 
 #[cfg(test)]

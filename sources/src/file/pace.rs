@@ -168,4 +168,30 @@ mod tests {
         assert_eq!(due(None), 50);
         assert_eq!([due(Some(100)), due(Some(104)), due(None), due(Some(90)), due(Some(110))], [50, 52, 52, 52, 55]);
     }
+
+    #[test]
+    fn only_rows_that_are_due_are_handed_over() {
+        let mut builder = kinds::FrameBuilder::default();
+        for frame in 1..=4 {
+            builder.push(kinds::Frame { dialect: "d", receive_time: None, frame, topic: None, payload: b"{}" });
+        }
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let error = SourceError { place: "f".into(), what: "is damaged".into(), remedy: "none".into() };
+        let position = crate::Position { part: "f".into(), offset: 99, frame: 5 };
+        let mut waiting = Waiting {
+            chunk: Chunk { batches: vec![(kinds::FRAME.clone(), builder.finish())], position: position.clone(), errors: vec![error] },
+            marks: (1..=4).map(|n| Mark { offset: n * 10, frame: n }).collect(),
+            due: vec![now, at(1), at(1), at(5)],
+            next: 0,
+        };
+        let mut taken = |seconds| {
+            let chunk = waiting.take(at(seconds));
+            let frames = FrameRows::of(&chunk.batches[0].1).unwrap().frame.values().to_vec();
+            (frames, chunk.position.offset, chunk.position.frame, chunk.errors.len())
+        };
+        assert_eq!(taken(0), (vec![1], 10, 1, 0));
+        assert_eq!(taken(4), (vec![2, 3], 30, 3, 0));
+        assert_eq!(taken(5), (vec![4], 99, 5, 1));
+    }
 }

@@ -58,7 +58,13 @@ const CROWDED: usize = 256;
 
 impl Half {
     fn new(side: Side) -> Self {
-        Half { side, levels: Vec::with_capacity(128), touched: Vec::with_capacity(CROWDED), crowded: CROWDED, changed: Vec::with_capacity(CROWDED) }
+        Half {
+            side,
+            levels: Vec::with_capacity(128),
+            touched: Vec::with_capacity(CROWDED),
+            crowded: CROWDED,
+            changed: Vec::with_capacity(CROWDED),
+        }
     }
 
     #[inline]

@@ -96,7 +96,14 @@ mod tests {
 
     #[test]
     fn streams_of_a_seed_differ_and_repeat() {
-        let draw = |seed, stream| std::iter::repeat_with({ let mut dice = Dice::new(seed, stream); move || dice.bits() }).take(8).collect::<Vec<_>>();
+        let draw = |seed, stream| {
+            std::iter::repeat_with({
+                let mut dice = Dice::new(seed, stream);
+                move || dice.bits()
+            })
+            .take(8)
+            .collect::<Vec<_>>()
+        };
         assert_eq!(draw(1, 0), draw(1, 0));
         assert_ne!(draw(1, 0), draw(1, 1));
         assert_ne!(draw(1, 0), draw(2, 0));

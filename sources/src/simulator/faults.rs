@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::dice::Dice;
 
-/// Rates of injected faults: each is the chance, from 0 to 1, that a frame which the fault can befall is hit.
+/// Rates of injected faults: chances from 0 to 1 that add up to at most 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {

@@ -97,7 +97,15 @@ impl Wire for Binance {
     }
 
     fn mark(&self, out: &mut Vec<u8>, of: &Listing, time: i64, mark: &Mark) {
-        put!(out, r#"{"stream":""#, of.stream.as_str(), r#"@markPrice","data":{"e":"markPriceUpdate","E":"#, time, r#","s":""#, of.code.as_str());
+        put!(
+            out,
+            r#"{"stream":""#,
+            of.stream.as_str(),
+            r#"@markPrice","data":{"e":"markPriceUpdate","E":"#,
+            time,
+            r#","s":""#,
+            of.code.as_str()
+        );
         put!(out, r#"","p":""#, (mark.mark, EIGHTH), r#"","i":""#, (mark.index, EIGHTH), r#"","P":""#, (mark.index, EIGHTH));
         put!(out, r#"","r":""#, (mark.rate, EIGHTH), r#"","T":"#, mark.next_funding, "}}");
     }

@@ -210,12 +210,15 @@ mod tests {
         assert_eq!(all.iter().map(|l| (l.dialect.name, &l.code)).collect::<BTreeSet<_>>().len(), all.len());
         assert_eq!(all.iter().map(|l| (l.dialect.market.as_str(), &l.symbol)).collect::<BTreeSet<_>>().len(), all.len());
         let names: Vec<_> = all[..4].iter().map(|l| (l.dialect.name, l.symbol.as_str(), l.code.as_str(), l.pair.as_str())).collect();
-        assert_eq!(names, [
-            ("binance_spot", "BTC-USDT", "BTCUSDT", "BTCUSDT"),
-            ("binance_usdm", "BTC-USDT-PERP", "BTCUSDT", "BTCUSDT"),
-            ("binance_coinm", "BTC-USD-PERP", "BTCUSD_PERP", "BTCUSD"),
-            ("binance_spot", "ETH-USDT", "ETHUSDT", "ETHUSDT"),
-        ]);
+        assert_eq!(
+            names,
+            [
+                ("binance_spot", "BTC-USDT", "BTCUSDT", "BTCUSDT"),
+                ("binance_usdm", "BTC-USDT-PERP", "BTCUSDT", "BTCUSDT"),
+                ("binance_coinm", "BTC-USD-PERP", "BTCUSD_PERP", "BTCUSD"),
+                ("binance_spot", "ETH-USDT", "ETHUSDT", "ETHUSDT"),
+            ]
+        );
     }
 
     #[test]

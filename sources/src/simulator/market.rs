@@ -96,7 +96,8 @@ impl Market {
         let listings: Vec<(Listing, usize)> = (0..instruments as usize).map(Listing::numbered).collect();
         let assets = listings.last().map_or(0, |(_, asset)| asset + 1);
         let paths: Vec<Path> = (0..assets).map(|asset| Path::new(asset_numbered(asset).price, start)).collect();
-        let instruments: Vec<Instrument> = listings.into_iter().map(|(listing, asset)| Instrument::new(listing, asset, &mut dice)).collect();
+        let instruments: Vec<Instrument> =
+            listings.into_iter().map(|(listing, asset)| Instrument::new(listing, asset, &mut dice)).collect();
         // Activity falls with the rank of the asset, as it does on venues.
         let tickets = |(number, instrument): (usize, &Instrument)| std::iter::repeat_n(number as u16, (24 / (instrument.asset + 1)).max(3));
         let tickets = instruments.iter().enumerate().flat_map(tickets).collect();

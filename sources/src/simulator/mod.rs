@@ -22,6 +22,7 @@ use serde::Deserialize;
 use crate::{Chunk, Clock, OpenSource, Position, Reader, Source, SourceError};
 
 mod book;
+mod client;
 mod dice;
 mod faults;
 mod frames;
@@ -64,7 +65,7 @@ pub struct Simulator {
     /// `rate` the same number, and event time keeps up with the clock.
     #[serde(default)]
     pub tempo: Option<f64>,
-    /// Rates of injected faults.
+    /// Rates of injected faults: each is the chance, from 0 to 1, that a frame which the fault can befall is hit.
     #[serde(default)]
     pub faults: Faults,
     /// File to write the truth to: a line of JSON for every injected fault.
@@ -175,9 +176,20 @@ truth = "data/truth.ndjson"
             sum += rate;
         }
         if sum > 1.0 {
-            cx.error(&["faults"], format!("the rates add up to {sum}, and a frame is hit by at most one fault"), "let them add up to at most 1");
+            cx.error(
+                &["faults"],
+                format!("the rates add up to {sum}, and a frame is hit by at most one fault"),
+                "let them add up to at most 1",
+            );
         }
-        let plan = Plan { seed: self.seed, instruments: self.instruments, frames: self.frames, start: start.unwrap_or_default(), tempo, faults: self.faults };
+        let plan = Plan {
+            seed: self.seed,
+            instruments: self.instruments,
+            frames: self.frames,
+            start: start.unwrap_or_default(),
+            tempo,
+            faults: self.faults,
+        };
         let component = Arc::new(CheckedSimulator { plan, now: start.is_none(), rate, truth: self.truth, clock: self.clock });
         (!cx.failed()).then_some(Checked { outputs: vec![kinds::FRAME.clone()], component })
     }

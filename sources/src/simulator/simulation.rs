@@ -5,16 +5,13 @@
 //! silence when it was broken, and nothing that the end of the simulation cut away. So a fault in the truth is
 //! one that a detector could have seen, and a gap that it could have seen is in the truth whatever caused it (a
 //! malformed trade is one that never came).
-//!
-//! Each instrument's client behaves like a real one: it asks for a snapshot after its first depth updates and
-//! after every gap in them, and the answer arrives some turns later. Until the book is live again its depth updates
-//! are left alone, so every gap can be told from the next.
 
 use arrow::array::RecordBatch;
 use model::kinds::{Frame, FrameBuilder};
 use model::time::{Micros, SECOND};
 
 use super::book::Side;
+use super::client::{Channel, Client, Crossing, Silence, Sync};
 use super::faults::{Fate, Fault, Faults};
 use super::listing::Listing;
 use super::market::{Allow, Event, Market};
@@ -33,91 +30,6 @@ pub(super) struct Plan {
     /// Mean number of frames in a second of event time.
     pub(super) tempo: f64,
     pub(super) faults: Faults,
-}
-
-/// What frames are about, per instrument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Channel {
-    Trade,
-    Quote,
-    Delta,
-    Mark,
-}
-
-impl Channel {
-    fn of(event: &Event) -> Self {
-        match event {
-            Event::Trade(_) => Channel::Trade,
-            Event::Quote(_) => Channel::Quote,
-            Event::Delta(_) => Channel::Delta,
-            Event::Mark(_) => Channel::Mark,
-        }
-    }
-
-    /// The kind of the records in it.
-    const fn kind(self) -> &'static str {
-        match self {
-            Channel::Trade => "trade",
-            Channel::Quote => "quote",
-            Channel::Delta => "book_delta",
-            Channel::Mark => "mark_price",
-        }
-    }
-}
-
-/// A channel as its client has received it.
-#[derive(Debug, Default)]
-struct Reception {
-    /// The last trade id or update number received, 0 before the first.
-    last: i64,
-    /// Whether and why frames are missing after `last`.
-    lost: Option<&'static str>,
-    /// Frames that are still to be lost.
-    losing: u32,
-    silence: Option<Silence>,
-}
-
-/// A channel falls silent.
-#[derive(Clone, Copy, Debug)]
-struct Silence {
-    /// Event time of the last frame before it.
-    since: Micros,
-    until: Micros,
-}
-
-/// A book that is crossed.
-#[derive(Clone, Copy, Debug)]
-struct Crossing {
-    since: Micros,
-    until: Micros,
-    frame: u64,
-    quote_frame: Option<u64>,
-    number: i64,
-    bid: i64,
-    ask: i64,
-}
-
-/// How a client's book stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sync {
-    /// Depth updates still to come before it asks for a snapshot.
-    Gathering(u8),
-    /// A snapshot that ends with this number arrives after some more turns.
-    Asked { number: i64, turns: u8 },
-    /// A snapshot that ends with this number has arrived, but no update that goes on from it.
-    Spliced { number: i64 },
-    Live,
-}
-
-/// What the client of an instrument has.
-#[derive(Debug)]
-struct Client {
-    channels: [Reception; 4],
-    sync: Sync,
-    answer: Vec<u8>,
-    crossing: Option<Crossing>,
-    /// The book is to be crossed at the end of the turn.
-    cross: bool,
 }
 
 /// A frame on its way later than others.
@@ -157,11 +69,10 @@ pub(super) struct Simulation {
 impl Simulation {
     /// A simulation before its first frame.
     pub(super) fn new(plan: &Plan, truth: Truth) -> Self {
-        let client = || Client { channels: Default::default(), sync: Sync::Gathering(2), answer: Vec::new(), crossing: None, cross: false };
         Simulation {
             market: Market::new(plan.seed, plan.instruments, plan.start, plan.tempo),
             fate: Fate::new(plan.seed, &plan.faults),
-            clients: std::iter::repeat_with(client).take(plan.instruments as usize).collect(),
+            clients: std::iter::repeat_with(Client::default).take(plan.instruments as usize).collect(),
             held: Vec::new(),
             truth,
             events: Vec::new(),
@@ -203,7 +114,7 @@ impl Simulation {
             if let Some(crossing) = self.clients[number].crossing.take() {
                 self.tell_crossing(number, crossing, None);
             }
-            for channel in [Channel::Trade, Channel::Quote, Channel::Delta, Channel::Mark] {
+            for channel in Channel::ALL {
                 if let Some(silence) = self.clients[number].channels[channel as usize].silence.take() {
                     let detail = Detail::Stale { until: None, seconds: seconds(now - silence.since) };
                     self.tell(Fault::StaleFeed, number, channel, None, silence.since, detail);
@@ -244,7 +155,7 @@ impl Simulation {
             self.deliver(number, event);
         }
         self.events = events;
-        if std::mem::take(&mut self.clients[number].cross) && self.can_cross(number) {
+        if std::mem::take(&mut self.clients[number].cross) && self.clients[number].can_cross() {
             self.cross(number);
         }
         self.ask(number);
@@ -258,7 +169,7 @@ impl Simulation {
             reception.losing -= 1;
             return;
         }
-        match self.fate.draw().filter(|fault| self.can_befall(*fault, number, channel)) {
+        match self.fate.draw().filter(|fault| self.clients[number].can_befall(*fault, channel, self.holds(number, channel))) {
             None => {
                 self.pass(number, &event);
             }
@@ -295,31 +206,9 @@ impl Simulation {
         }
     }
 
-    /// Whether a fault can befall a frame now, so that it can be told from every other.
-    fn can_befall(&self, fault: Fault, number: usize, channel: Channel) -> bool {
-        let client = &self.clients[number];
-        let reception = &client.channels[channel as usize];
-        // What breaks a silence or follows its beginning at once, and what tells of a gap, is sent as it is.
-        if reception.silence.is_some() || (channel == Channel::Delta && client.sync != Sync::Live) {
-            return false;
-        }
-        let numbered = matches!(channel, Channel::Trade | Channel::Delta);
-        match fault {
-            Fault::Malformed => !numbered || reception.last > 0,
-            _ if reception.lost.is_some() => false,
-            Fault::SequenceGap => numbered && reception.last > 0,
-            Fault::PriceSpike => channel == Channel::Trade,
-            Fault::CrossedBook => channel == Channel::Quote && self.can_cross(number),
-            Fault::StaleFeed => !client.cross && !self.held.iter().any(|held| held.instrument == number && held.channel == channel),
-            Fault::Duplicate | Fault::Disorder | Fault::ClockSkew => true,
-        }
-    }
-
-    /// Whether the client sees the book whole, so that it would see it crossed.
-    fn can_cross(&self, number: usize) -> bool {
-        let client = &self.clients[number];
-        let whole = |channel: Channel| client.channels[channel as usize].lost.is_none() && client.channels[channel as usize].silence.is_none();
-        client.sync == Sync::Live && whole(Channel::Delta) && whole(Channel::Quote)
+    /// Whether a frame of a channel is held back.
+    fn holds(&self, number: usize, channel: Channel) -> bool {
+        self.held.iter().any(|held| held.instrument == number && held.channel == channel)
     }
 
     /// Sends an event as it is.
@@ -491,7 +380,8 @@ impl Simulation {
         let price = trade.price;
         if let Some(frame) = self.pass(number, event) {
             let of = &self.market.instrument(number).listing;
-            let detail = Detail::Spike { price: truth::price(of, price), true_price: truth::price(of, true_price), factor: truth::permille(factor) };
+            let detail =
+                Detail::Spike { price: truth::price(of, price), true_price: truth::price(of, true_price), factor: truth::permille(factor) };
             self.tell(Fault::PriceSpike, number, Channel::Trade, Some(frame), self.market.now(), detail);
         }
     }

@@ -57,7 +57,14 @@ pub(super) enum Detail {
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn new(fault: Fault, of: &'a Listing, channel: &'static str, frame: Option<u64>, event_time: Micros, detail: Detail) -> Self {
+    pub(super) fn new(
+        fault: Fault,
+        of: &'a Listing,
+        channel: &'static str,
+        frame: Option<u64>,
+        event_time: Micros,
+        detail: Detail,
+    ) -> Self {
         Line {
             fault: fault.name(),
             anomaly: fault.anomaly(),
@@ -148,7 +155,12 @@ impl Truth {
     pub(super) fn finish(&mut self) -> Result<(), SourceError> {
         self.flush()?;
         let Some(writer) = self.0.take() else { return Ok(()) };
-        writer.file.get_ref().sync_all().and_then(|()| fs::rename(&writer.partial, &writer.path)).map_err(|error| failure(&writer.path, &error))
+        writer
+            .file
+            .get_ref()
+            .sync_all()
+            .and_then(|()| fs::rename(&writer.partial, &writer.path))
+            .map_err(|error| failure(&writer.path, &error))
     }
 }
 

@@ -1,8 +1,14 @@
 //! The system from outside, in one binary: each module tests one side of it against real servers.
 
 mod awkward;
+mod broken;
 mod clickhouse;
+mod commands;
+mod detection;
 mod faults;
 mod kinds;
+mod malformed;
+mod recordings;
 mod servers;
+mod stores;
 mod tiers;

@@ -147,7 +147,7 @@ async fn each_row_on_either_side_of_the_boundary_counts_once() -> TestResult {
     let count = |of: &dyn Fn(i64) -> bool| own.iter().filter(|id| of(**id)).count().to_string();
     let at = |minute: i64| model::time::display(NOON + minute * MINUTE);
     for (filter, of) in [
-        ("symbol = 'ETH-USDT'".to_owned(), Box::new(|id| id % 2 == 1) as Box<dyn Fn(i64) -> bool>),
+        ("symbol = 'ETH-USDT'".to_owned(), Box::new(|id: i64| id % 2 == 1) as Box<dyn Fn(i64) -> bool>),
         ("price = 103 AND side = 'buy'".to_owned(), Box::new(|id| id % 7 == 3 && id % 3 == 0)),
         (format!("event_time >= '{}' AND event_time < '{}'", at(2_400), at(2_600)), Box::new(|id| (2_400..2_600).contains(&id))),
         (format!("event_time >= '{}'", at(2_499)), Box::new(|id| id >= 2_499)),

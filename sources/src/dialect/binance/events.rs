@@ -306,7 +306,7 @@ impl<'a> Reading<'a> {
 }
 
 /// The instrument that `s` names.
-#[inline]
+#[inline(always)]
 fn find<'s>(event: Event<'_>, symbols: &'s mut Symbols) -> Result<&'s Listing, Refusal> {
     match event.get("s") {
         Some(value) if value.token == Token::Escaped => {

@@ -25,6 +25,8 @@ const QUOTES: [&str; 42] = [
 
 /// Symbols remembered at most; a venue lists a few thousand.
 const REMEMBERED: usize = 1 << 16;
+/// Places for symbols seen lately.
+const RECENT: usize = 1 << 9;
 
 /// One of Binance's markets, each with a protocol of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,40 +96,85 @@ pub(super) fn is_date(text: &str) -> bool {
 }
 
 /// The instruments of one market by symbol, remembered as they come.
+///
+/// Frames of few symbols come in any order, so a lookup counts: a symbol of up to 16 bytes is first compared, as
+/// two words, with the one that had its place last.
 #[derive(Debug)]
 pub(super) struct Symbols {
     exchange: Exchange,
     listed: Arc<Instruments>,
-    numbers: HashMap<Box<[u8]>, usize, ahash::RandomState>,
+    recent: Box<[(Packed, u32); RECENT]>,
+    numbers: HashMap<Box<[u8]>, u32, ahash::RandomState>,
     known: Vec<Listing>,
+}
+
+/// A symbol of 4 to 16 bytes: its first and last bytes, which may overlap, and its length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Packed {
+    first: u64,
+    last: u64,
+    length: usize,
+}
+
+impl Packed {
+    #[inline(always)]
+    fn of(symbol: &[u8]) -> Option<Self> {
+        let length = symbol.len();
+        let (first, last) = match (symbol.first_chunk::<8>(), symbol.last_chunk::<8>()) {
+            (Some(first), Some(last)) if length <= 16 => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            (Some(_), _) => return None,
+            _ => (u32::from_le_bytes(*symbol.first_chunk::<4>()?).into(), u32::from_le_bytes(*symbol.last_chunk::<4>()?).into()),
+        };
+        Some(Packed { first, last, length })
+    }
+
+    #[inline(always)]
+    fn place(self) -> usize {
+        ((self.first ^ self.last.rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55) as usize % RECENT
+    }
 }
 
 impl Symbols {
     pub(super) fn new(exchange: Exchange, listed: Arc<Instruments>) -> Self {
-        Symbols { exchange, listed, numbers: HashMap::default(), known: Vec::new() }
+        let recent = Box::new([(Packed::default(), 0); RECENT]);
+        Symbols { exchange, listed, recent, numbers: HashMap::default(), known: Vec::new() }
     }
 
     /// The instrument of a symbol in capital letters.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&mut self, symbol: &[u8]) -> Option<&Listing> {
+        let packed = Packed::of(symbol);
+        let number = match packed.map(|p| (p, self.recent[p.place()])) {
+            Some((packed, (recent, number))) if packed == recent => number,
+            _ => self.look_up(symbol, packed)?,
+        };
+        self.known.get(number as usize)
+    }
+
+    #[inline(never)]
+    fn look_up(&mut self, symbol: &[u8], packed: Option<Packed>) -> Option<u32> {
         let number = match self.numbers.get(symbol) {
             Some(number) => *number,
             None => self.learn(symbol)?,
         };
-        Some(&self.known[number])
+        if let Some(packed) = packed {
+            self.recent[packed.place()] = (packed, number);
+        }
+        Some(number)
     }
 
     #[cold]
-    fn learn(&mut self, symbol: &[u8]) -> Option<usize> {
+    fn learn(&mut self, symbol: &[u8]) -> Option<u32> {
         let name = std::str::from_utf8(symbol).ok()?;
         let listing = self.listed.get(name).cloned().or_else(|| self.exchange.guess(name))?;
         if self.known.len() >= REMEMBERED {
-            self.numbers.clear();
-            self.known.clear();
+            // More symbols than a venue has: they are being made up.
+            *self = Symbols::new(self.exchange, self.listed.clone());
         }
-        self.numbers.insert(symbol.into(), self.known.len());
+        let number = self.known.len() as u32;
+        self.numbers.insert(symbol.into(), number);
         self.known.push(listing);
-        Some(self.known.len() - 1)
+        Some(number)
     }
 }
 
@@ -180,5 +227,17 @@ mod tests {
         assert_eq!(symbols.find(b"BTCTUSD").unwrap().symbol, "BTC-TUSD");
         assert_eq!(symbols.find(b"XTUSD").unwrap().symbol, "XT-USD");
         assert!(symbols.find(b"\xff").is_none());
+    }
+
+    #[test]
+    fn every_symbol_finds_its_own_listing() {
+        let mut symbols = Symbols::new(Exchange::Spot, Arc::default());
+        for round in 0..2 {
+            for n in 0..REMEMBERED + 10 {
+                let base = format!("{}{n}", "ABCDEFGHIJKL".get(..n % 13).unwrap());
+                assert_eq!(symbols.find(format!("{base}BTC").as_bytes()).unwrap().symbol, format!("{base}-BTC"), "in round {round}");
+            }
+        }
+        assert!(symbols.known.len() <= REMEMBERED);
     }
 }
