@@ -9,7 +9,6 @@
 //! only when it goes into a column. Where an expression cannot be evaluated (division by zero, a cast that
 //! fails, a result that does not fit) it fails for that row and no other.
 
-use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, PrimitiveArray, RecordBatch, new_empty_array};
@@ -145,14 +144,14 @@ fn columns(computed: &[Computed], rows: &RecordBatch) -> Result<Vec<ArrayRef>, S
 fn sift(computed: &[Computed], rows: &RecordBatch) -> Evaluated {
     let mut refused = Vec::new();
     let mut pieces: Vec<Vec<ArrayRef>> = vec![computed.iter().map(|c| new_empty_array(&c.ty.arrow())).collect()];
-    let mut open: Vec<Range<usize>> = vec![0..rows.num_rows()];
-    while let Some(range) = open.pop() {
-        match columns(computed, &rows.slice(range.start, range.len())) {
+    let mut open = vec![(0, rows.num_rows())];
+    while let Some((start, len)) = open.pop() {
+        match columns(computed, &rows.slice(start, len)) {
             Ok(columns) => pieces.push(columns),
-            Err(reason) if range.len() == 1 => refused.push((range.start, reason)),
+            Err(reason) if len == 1 => refused.push((start, reason)),
             Err(_) => {
-                let middle = range.start + range.len() / 2;
-                open.extend([middle..range.end, range.start..middle]);
+                let half = len / 2;
+                open.extend([(start + half, len - half), (start, half)]);
             }
         }
     }

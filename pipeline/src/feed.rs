@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::FieldRef;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use model::kinds::{DEAD_LETTER, FRAME};
 use model::time::Time;
-use model::{Account, Batch, Message, Origin, Progress};
+use model::{Account, Batch, Kind, Message, Origin, Progress};
 use operators::Stream;
 use sources::{Chunk, Reader};
 use timely::dataflow::Scope;
@@ -141,7 +143,7 @@ impl Feed {
             tracing::error!(source = self.name, "{error}");
             self.account.error(error.to_string());
         }
-        let batches: Vec<Batch> = chunk.batches.into_iter().map(|(kind, rows)| Batch::new(&kind, rows, origin)).collect();
+        let batches: Vec<Batch> = chunk.batches.into_iter().map(|(kind, rows)| Batch::new(&kind, refused_at(time, &kind, rows), origin)).collect();
         let mut bytes = 0;
         for batch in &batches {
             self.account.receive(batch.len());
@@ -159,6 +161,18 @@ impl Feed {
         self.budget.take(time, bytes);
         self.outlets.send(worker, Event::Rows(time, batches));
     }
+}
+
+/// A reader does not know the logical time at which it refuses a row; a replay must give the row the same again.
+fn refused_at(time: Time, kind: &Kind, rows: RecordBatch) -> RecordBatch {
+    if kind.name != DEAD_LETTER.name {
+        return rows;
+    }
+    let micros = i64::try_from(time).unwrap_or(i64::MAX).saturating_mul(1_000);
+    let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![micros; rows.num_rows()]).with_timezone("UTC"));
+    let replaced = |(column, field): (&ArrayRef, &FieldRef)| if field.name() == "rejected_time" { times.clone() } else { column.clone() };
+    let columns = rows.columns().iter().zip(rows.schema_ref().fields()).map(replaced).collect();
+    RecordBatch::try_new(rows.schema(), columns).expect("one column of the same type was replaced")
 }
 
 fn now() -> Time {

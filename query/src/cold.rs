@@ -66,10 +66,20 @@ impl TableProvider for ColdTable {
         Ok(supported)
     }
 
-    async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         self.delta.update_datafusion_session(state)?;
         let supported = self.scan.supports_filters_pushdown(&filters.iter().collect::<Vec<_>>())?;
-        let known = filters.iter().zip(supported).filter(|(_, support)| *support != TableProviderFilterPushDown::Unsupported).map(|(filter, _)| filter.clone());
+        let known = filters
+            .iter()
+            .zip(supported)
+            .filter(|(_, support)| *support != TableProviderFilterPushDown::Unsupported)
+            .map(|(filter, _)| filter.clone());
         let filters: Vec<Expr> = known.chain(filters.iter().filter_map(|filter| self.day(filter))).collect();
         self.scan.scan(state, projection, &filters, limit).await
     }
@@ -109,7 +119,9 @@ fn is_time(kind: &Kind, expr: &Expr) -> bool {
     match expr {
         Expr::Column(column) => kind.time.first().is_some_and(|name| *name == column.name),
         // To another unit: coarser ones cut, which stays within the day.
-        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) if matches!(field.data_type(), arrow::datatypes::DataType::Timestamp(..)) => {
+        Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
+            if matches!(field.data_type(), arrow::datatypes::DataType::Timestamp(..)) =>
+        {
             is_time(kind, expr)
         }
         Expr::ScalarFunction(function) if function.name() == "coalesce" => {

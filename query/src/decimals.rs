@@ -1,29 +1,32 @@
 //! Decimals that do not overflow.
 //!
-//! A price times a size has 24 fraction digits, and a division by a size adds 16 more: in the 38 digits of a column
-//! `sum(price * quantity) / sum(quantity)` overflows at once. [`WidenDecimals`] therefore computes every product and
-//! quotient of decimals in 76 digits. Columns stay as they are, and nothing is rounded on the way.
+//! A price times a size has 24 fraction digits, and a quotient multiplies its numerator by 10¹⁶ first: in the 38 digits
+//! of a column `sum(price * quantity) / sum(quantity)` overflows at once. [`WidenDecimals`] therefore computes products
+//! and quotients of decimals as `Decimal256` of the precision and scale that the operands have: a product is exact up to 76
+//! digits, and a quotient has four fraction digits more than its numerator, which is given at least twelve. What does not even fit
+//! then is an error, never a wrong number. Columns stay as they are. Pipelines' expressions follow the same rule.
+//!
+//! The rule needs the true types of operands, so it coerces types itself as it goes, from the leaves to the root.
+//! DataFusion's own coercion, which follows, finds them coerced.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Decimal256Type, DecimalType};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRewriter};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
+use model::decimal;
 
-/// Digits of the wide decimal.
-const DIGITS: u8 = 76;
-
-/// The rule: operands of `*`, `/` and `%` that are decimals are widened to 76 digits. It must come before type
-/// coercion, which would settle for 38.
+/// Widens the decimals of a plan. Must come before DataFusion's type coercion.
 #[derive(Debug, Default)]
 pub struct WidenDecimals;
 
 impl AnalyzerRule for WidenDecimals {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        Ok(plan.transform_up_with_subqueries(widen_plan)?.data)
+        Ok(plan.transform_up_with_subqueries(widen)?.data)
     }
 
     fn name(&self) -> &str {
@@ -31,52 +34,65 @@ impl AnalyzerRule for WidenDecimals {
     }
 }
 
-fn widen_plan(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+fn widen(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = merge_schema(&plan.inputs());
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        Ok(widen(expr, &schema)?.update_data(|expr| name.restore(expr)))
+        let mut widen = Widen { schema: &schema, coerce: TypeCoercionRewriter::new(&schema) };
+        match expr.clone().rewrite(&mut widen) {
+            Ok(widened) => Ok(widened.update_data(|expr| name.restore(expr))),
+            // DataFusion's own coercion will say what is wrong with it.
+            Err(_) => Ok(Transformed::no(expr)),
+        }
     })?
     // Also where no expression changed: the types of what lies below may have.
     .map_data(LogicalPlan::recompute_schema)
 }
 
-/// An expression over columns of a schema with its products and quotients widened.
-///
-/// # Errors
-/// Only those of the walk itself.
-pub fn widen(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Multiply | Operator::Divide | Operator::Modulo), right }) => {
-            // A type that is not known here is settled, or refused, by the analysis that follows.
-            let (Ok(l), Ok(r)) = (left.get_type(schema), right.get_type(schema)) else {
-                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
-            };
-            if !(is_exact(&l) && is_exact(&r) && (is_narrow(&l) || is_narrow(&r))) {
-                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
-            }
-            Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(Box::new(wide(*left, &l)), op, Box::new(wide(*right, &r))))))
+/// Coerces an expression and widens its decimals.
+struct Widen<'a> {
+    schema: &'a DFSchema,
+    coerce: TypeCoercionRewriter<'a>,
+}
+
+impl Widen<'_> {
+    fn operands(&self, left: Expr, op: Operator, right: Expr) -> Result<(Expr, Expr)> {
+        let (left_type, right_type) = (left.get_type(self.schema)?, right.get_type(self.schema)?);
+        // With a float, the result is one anyway.
+        let exact = |t: &DataType| t.is_decimal() || t.is_integer();
+        if !(exact(&left_type) && exact(&right_type) && (left_type.is_decimal() || right_type.is_decimal())) {
+            return Ok((left, right));
         }
-        other => Ok(Transformed::no(other)),
-    })
-}
-
-/// Whether numbers of a type are exact: with a float, the result is one anyway.
-fn is_exact(data_type: &DataType) -> bool {
-    data_type.is_integer() || is_narrow(data_type) || matches!(data_type, DataType::Decimal256(..))
-}
-
-fn is_narrow(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..))
-}
-
-fn wide(expr: Expr, data_type: &DataType) -> Expr {
-    match data_type {
-        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) => cast(expr, DataType::Decimal256(DIGITS, *scale)),
-        integer if integer.is_integer() => cast(expr, DataType::Decimal256(DIGITS, 0)),
-        _ => expr,
+        let least = if op == Operator::Divide { decimal::SCALE } else { 0 };
+        Ok((wide(left, &left_type, least), wide(right, &right_type, 0)))
     }
+}
+
+impl TreeNodeRewriter for Widen<'_> {
+    type Node = Expr;
+
+    fn f_up(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
+        match expr {
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Multiply | Operator::Divide), right }) => {
+                let (left, right) = self.operands(*left, op, *right)?;
+                self.coerce.f_up(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
+            }
+            other => self.coerce.f_up(other),
+        }
+    }
+}
+
+/// `operand` as `Decimal256` with at least `least` fraction digits.
+fn wide(operand: Expr, data_type: &DataType, least: i8) -> Expr {
+    let (precision, scale) = match data_type {
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => (*p, *s),
+        // Every 64-bit integer has at most 20 digits.
+        _ => (20, 0),
+    };
+    let more = (least - scale).max(0);
+    let wide = DataType::Decimal256((precision + more.unsigned_abs()).min(Decimal256Type::MAX_PRECISION), scale + more);
+    if *data_type == wide { operand } else { cast(operand, wide) }
 }
 
 #[cfg(test)]
@@ -96,7 +112,8 @@ mod tests {
             let values = rows.iter().map(|row| pick(row).parse::<model::Decimal>().expect("a decimal").units());
             Arc::new(Decimal128Array::from_iter_values(values).with_data_type(model::decimal::DATA_TYPE))
         };
-        let batch = RecordBatch::try_from_iter([("price", column(|r| r.0.into())), ("quantity", column(|r| r.1.into()))]).expect("two columns");
+        let batch =
+            RecordBatch::try_from_iter([("price", column(|r| r.0.into())), ("quantity", column(|r| r.1.into()))]).expect("two columns");
         let context = SessionContext::new_with_state(session(Arc::default()).build());
         context.register_batch("trades", batch).expect("registers");
         context
@@ -146,6 +163,25 @@ mod tests {
         ] {
             assert_eq!(answer(&context, sql).await, "3", "{sql}");
         }
+    }
+
+    #[tokio::test]
+    async fn quotients_have_digits_and_branches_keep_theirs() {
+        let context = context(&[("3", "2.123456789012"), ("7", "2")]).await;
+        assert_eq!(answer(&context, "SELECT max(1 / price) FROM trades").await, "0.3333333333333333");
+        assert_eq!(
+            answer(&context, "SELECT max(count_of / price) FROM (SELECT price, 1 AS count_of FROM trades)").await,
+            "0.3333333333333333"
+        );
+        assert_eq!(answer(&context, "SELECT max(CASE WHEN price = 7 THEN 0 ELSE quantity END * 2) FROM trades").await, "4.246913578024");
+        assert_eq!(answer(&context, "SELECT count(*) FROM trades WHERE price * quantity < 6.3703703670361234567890123456").await, "1");
+    }
+
+    #[tokio::test]
+    async fn a_subquery_that_looks_outside_is_widened_too() {
+        let context = context(&[("64123.456789012345", "123456.789012345678"), ("3", "2")]).await;
+        let sql = "SELECT min(price) FROM trades t WHERE EXISTS (SELECT 1 FROM trades u WHERE u.price * u.quantity / u.quantity = t.price)";
+        assert_eq!(answer(&context, sql).await, "3");
     }
 
     #[tokio::test]

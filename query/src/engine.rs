@@ -148,7 +148,11 @@ mod tests {
     #[tokio::test]
     async fn the_quickstart_s_question_is_answered() {
         let mut cold = Cold::with(&[&TRADE]).await;
-        cold.commit(NOON, vec![trades(&[("binance", "BTC-USDT", 1, NOON), ("binance", "BTC-USDT", 2, NOON + DAY), ("okx", "ETH-USDT", 3, NOON)])]).await;
+        cold.commit(
+            NOON,
+            vec![trades(&[("binance", "BTC-USDT", 1, NOON), ("binance", "BTC-USDT", 2, NOON + DAY), ("okx", "ETH-USDT", 3, NOON)])],
+        )
+        .await;
         let sql = "SELECT venue, symbol, count(*), max(event_time) FROM trades GROUP BY ALL ORDER BY 1";
         assert_eq!(cold.rows(sql).await, ["binance BTC-USDT 2 2024-08-09T12:00:00Z", "okx ETH-USDT 1 2024-08-08T12:00:00Z"]);
     }
@@ -166,7 +170,9 @@ mod tests {
             for (field, column) in schema.fields().iter().zip(stored.fields()) {
                 assert_eq!((field.name(), field.is_nullable()), (column.name(), column.is_nullable()), "{name}");
                 match (field.data_type(), column.data_type()) {
-                    (DataType::List(got), DataType::List(wanted)) => assert_eq!(got.data_type(), wanted.data_type(), "{name}.{}", field.name()),
+                    (DataType::List(got), DataType::List(wanted)) => {
+                        assert_eq!(got.data_type(), wanted.data_type(), "{name}.{}", field.name())
+                    }
                     (got, wanted) => assert_eq!(got, wanted, "{name}.{}", field.name()),
                 }
             }
@@ -179,15 +185,17 @@ mod tests {
         let mut cold = Cold::with(&[&BAR]).await;
         cold.commit(NOON, vec![bars(&[("A", NOON, 1, 1), ("B", NOON, 1, 1), ("C", NOON, 9, 1)])]).await;
         cold.commit(NOON, vec![bars(&[("A", NOON, 1, -1), ("A", NOON, 2, 1), ("B", NOON, 1, -1), ("A", NOON + 60_000_000, 5, 1)])]).await;
-        assert_eq!(cold.rows("SELECT symbol, start, trades FROM bars ORDER BY 1, 2").await, [
-            "A 2024-08-08T12:00:00Z 2",
-            "A 2024-08-08T12:01:00Z 5",
-            "C 2024-08-08T12:00:00Z 9"
-        ]);
+        assert_eq!(
+            cold.rows("SELECT symbol, start, trades FROM bars ORDER BY 1, 2").await,
+            ["A 2024-08-08T12:00:00Z 2", "A 2024-08-08T12:01:00Z 5", "C 2024-08-08T12:00:00Z 9"]
+        );
         assert_eq!(cold.rows("SELECT count(*) FROM bars").await, ["3"]);
         // The version with one trade is no longer true, so it is not found.
         assert_eq!(cold.rows("SELECT symbol FROM bars WHERE trades = 1").await, Vec::<String>::new());
-        assert_eq!(cold.rows("SELECT trades FROM bars WHERE symbol = 'A' AND start = '2024-08-08T12:00:00Z' AND interval_seconds = 60").await, ["2"]);
+        assert_eq!(
+            cold.rows("SELECT trades FROM bars WHERE symbol = 'A' AND start = '2024-08-08T12:00:00Z' AND interval_seconds = 60").await,
+            ["2"]
+        );
         let after = cold.rows("SELECT * FROM bars ORDER BY symbol, start").await;
         cold.close().await;
         assert_eq!(cold.rows("SELECT * FROM bars ORDER BY symbol, start").await, after, "merging changes no answer");
@@ -213,7 +221,8 @@ mod tests {
     async fn days_that_cannot_match_are_not_read() {
         let mut cold = Cold::with(&[&TRADE]).await;
         for day in 0..5 {
-            cold.commit(NOON, vec![trades(&[("binance", "BTC-USDT", day, NOON + day * DAY), ("okx", "BTC-USDT", day, NOON + day * DAY)])]).await;
+            cold.commit(NOON, vec![trades(&[("binance", "BTC-USDT", day, NOON + day * DAY), ("okx", "BTC-USDT", day, NOON + day * DAY)])])
+                .await;
         }
         let sql = "SELECT count(*) FROM trades WHERE event_time >= '2024-08-10T06:00:00Z' AND event_time < '2024-08-11T06:00:00Z' AND venue = 'okx'";
         assert_eq!(cold.rows(sql).await, ["1"]);
@@ -234,7 +243,8 @@ mod tests {
         let cold = Cold::with(&[&TRADE, &BAR]).await;
         let error = cold.engine().sql("SELECT * FROM trade").await.map(drop).expect_err("no such table").to_string();
         assert_eq!(error, "there is no table `trade`, did you mean `trades`?; these exist: `bars`, `trades`");
-        let error = cold.engine().sql("SELECT price FROM trades JOIN orders ON true").await.map(drop).expect_err("no such table").to_string();
+        let error =
+            cold.engine().sql("SELECT price FROM trades JOIN orders ON true").await.map(drop).expect_err("no such table").to_string();
         assert_eq!(error, "there is no table `orders`; these exist: `bars`, `trades`");
         assert_eq!(cold.rows("WITH trade AS (SELECT 1) SELECT * FROM trade").await, ["1"]);
         let empty = Engine::open(&Settings { data: Some("/nowhere/at/all".into()), ..Settings::default() }).expect("opens");
@@ -246,7 +256,13 @@ mod tests {
     async fn statements_that_write_are_refused_and_wrong_ones_explained() {
         let cold = Cold::with(&[&TRADE]).await;
         let engine = cold.engine();
-        for sql in ["INSERT INTO trades SELECT * FROM trades", "CREATE TABLE x (a INT)", "DROP TABLE trades", "SET datafusion.execution.batch_size = 1", "COPY trades TO '/tmp/x.csv'"] {
+        for sql in [
+            "INSERT INTO trades SELECT * FROM trades",
+            "CREATE TABLE x (a INT)",
+            "DROP TABLE trades",
+            "SET datafusion.execution.batch_size = 1",
+            "COPY trades TO '/tmp/x.csv'",
+        ] {
             assert!(engine.sql(sql).await.is_err(), "{sql}");
         }
         for (sql, says) in [
@@ -270,7 +286,10 @@ mod tests {
         assert_eq!(tables.iter().map(|t| (t.name.as_str(), t.cold_rows)).collect::<Vec<_>>(), [("bars", Some(0)), ("trades", Some(2))]);
         assert_eq!(tables[1].columns, TRADE.columns);
         assert_eq!(tables[1].tiers, [Tier::Cold]);
-        assert_eq!(cold.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1").await, ["bars", "trades"]);
+        assert_eq!(
+            cold.rows("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1").await,
+            ["bars", "trades"]
+        );
         assert!(cold.rows("DESCRIBE trades").await[0].starts_with("venue Utf8"));
     }
 
@@ -278,7 +297,15 @@ mod tests {
     async fn a_kind_that_no_program_knows_is_a_table_too() {
         let mut columns = TRADE.columns.clone();
         columns.truncate(8);
-        let kind = Arc::new(model::Kind::new("big_trade", Some("big_trades".into()), "Large.", columns, TRADE.time.clone(), TRADE.key.clone(), false));
+        let kind = Arc::new(model::Kind::new(
+            "big_trade",
+            Some("big_trades".into()),
+            "Large.",
+            columns,
+            TRADE.time.clone(),
+            TRADE.key.clone(),
+            false,
+        ));
         let mut cold = Cold::with(&[&kind]).await;
         let mut rows = trades(&[("binance", "BTC-USDT", 1, NOON)]).rows;
         rows = rows.project(&(0..8).collect::<Vec<_>>()).expect("projects");

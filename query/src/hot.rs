@@ -141,7 +141,13 @@ impl TableProvider for HotTable {
         Ok(filters.iter().map(support).collect())
     }
 
-    async fn scan(&self, _: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = match projection {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => self.schema.clone(),
@@ -219,7 +225,8 @@ fn external(error: QueryError) -> DataFusionError {
 
 /// Rows in the types of the table.
 fn conform(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let columns: Result<Vec<ArrayRef>> = rows.columns().iter().zip(schema.fields()).map(|(column, field)| Ok(cast(column, field.data_type())?)).collect();
+    let columns: Result<Vec<ArrayRef>> =
+        rows.columns().iter().zip(schema.fields()).map(|(column, field)| Ok(cast(column, field.data_type())?)).collect();
     Ok(RecordBatch::try_new(schema.clone(), columns?)?)
 }
 
@@ -237,4 +244,54 @@ fn unseen(schema: &SchemaRef, counted: &RecordBatch) -> Vec<Result<RecordBatch>>
         batches.push(RecordBatch::try_new_with_options(schema.clone(), vec![], &options).map_err(Into::into));
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use config::values::Secret;
+    use datafusion::logical_expr::lit;
+    use model::kinds::BAR;
+
+    use super::*;
+    use crate::tiers::column;
+
+    fn bars() -> HotTable {
+        let store = HotStore {
+            url: "http://127.0.0.1:8123".into(),
+            database: "it's".into(),
+            user: "default".into(),
+            password: Secret::new("sesame"),
+            keep_days: 7,
+            warm_after_days: None,
+            storage_policy: None,
+        };
+        HotTable::new(Hot::new(&store), "bars".into(), BAR.clone())
+    }
+
+    #[test]
+    fn clickhouse_is_asked_for_what_is_needed() {
+        let bars = bars();
+        let filters = [column("symbol").eq(lit("BTC-USDT")), column("trades").gt(lit(1.5)), column("late").or(column("is_deleted"))];
+        let two = bars.schema().project(&[2, 4]).expect("two columns");
+        assert_eq!(
+            bars.statement(&two, &filters, Some(10)),
+            "SELECT `symbol`, `start` FROM `it's`.`bars` WHERE (`symbol` = 'BTC-USDT') AND (`late` OR `is_deleted`) LIMIT 10"
+        );
+        assert_eq!(bars.statement(&Schema::empty(), &[], Some(10)), "SELECT count() FROM `it's`.`bars`");
+        let supported = bars.supports_filters_pushdown(&filters.iter().collect::<Vec<_>>()).expect("answers");
+        assert_eq!(
+            supported,
+            [TableProviderFilterPushDown::Exact, TableProviderFilterPushDown::Unsupported, TableProviderFilterPushDown::Exact]
+        );
+        assert!(!format!("{bars:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn a_count_is_as_many_rows_without_columns() {
+        let counted = RecordBatch::try_from_iter([("count()", Arc::new(arrow::array::UInt64Array::from(vec![2_500_000])) as ArrayRef)])
+            .expect("a column");
+        let batches = unseen(&Arc::new(Schema::empty()), &counted);
+        assert_eq!(batches.len(), 3);
+        assert_eq!(batches.into_iter().map(|b| b.expect("a batch").num_rows()).sum::<usize>(), 2_500_000);
+    }
 }

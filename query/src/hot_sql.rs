@@ -49,7 +49,9 @@ pub(crate) fn filter(kind: &Kind, expr: &Expr) -> Option<String> {
             (!text.contains('\\')).then(|| Some(format!("({} {not}LIKE {})", value(kind, expr)?, quoted(text))))?
         }
         // A column that is true or false.
-        Expr::Column(column) if column.name == IS_DELETED || kind.column(&column.name)?.ty == Type::Boolean => Some(identifier(&column.name)),
+        Expr::Column(column) if column.name == IS_DELETED || kind.column(&column.name)?.ty == Type::Boolean => {
+            Some(identifier(&column.name))
+        }
         _ => None,
     }
 }

@@ -51,7 +51,11 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let names = Format::ALL.map(|(name, _)| name).join(", ");
-        Format::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, format)| format).ok_or_else(|| format!("`{text}` is no format; write one of {names}"))
+        Format::ALL
+            .into_iter()
+            .find(|(name, _)| *name == text)
+            .map(|(_, format)| format)
+            .ok_or_else(|| format!("`{text}` is no format; write one of {names}"))
     }
 }
 
@@ -266,7 +270,10 @@ mod tests {
             written("SELECT 1.50 AS price UNION ALL SELECT 2.25 ORDER BY price", Format::Json).await,
             "[{\"price\":\"1.5\"},{\"price\":\"2.25\"}]\n"
         );
-        assert_eq!(written("SELECT 1.50 AS price, 'a,b' AS name, NULL::BIGINT AS missing", Format::Csv).await, "price,name,missing\n1.5,\"a,b\",\n");
+        assert_eq!(
+            written("SELECT 1.50 AS price, 'a,b' AS name, NULL::BIGINT AS missing", Format::Csv).await,
+            "price,name,missing\n1.5,\"a,b\",\n"
+        );
         assert_eq!(
             written("SELECT 1.50 AS price, 'x' AS name", Format::Table).await,
             "+-------+------+\n| price | name |\n+-------+------+\n| 1.5   | x    |\n+-------+------+\n"
@@ -288,7 +295,8 @@ mod tests {
         let path = folder.path().join("out.parquet");
         let rows = write_file(engine.sql("SELECT * FROM generate_series(1, 20000)").await.expect("plans"), Format::Parquet, &path).await;
         assert_eq!(rows.expect("writes"), 20_000);
-        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(fs::File::open(&path).expect("a file"), 50_000).expect("Parquet");
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(fs::File::open(&path).expect("a file"), 50_000)
+            .expect("Parquet");
         assert_eq!(reader.map(|rows| rows.expect("rows").num_rows()).sum::<usize>(), 20_000);
 
         let failing = engine.sql("SELECT 1 / (value - 15000) FROM generate_series(1, 20000)").await.expect("plans");

@@ -20,8 +20,8 @@ use async_trait::async_trait;
 use config::values::{self, Size};
 use config::{Check, Checked, Component};
 use futures::future::try_join_all;
-use model::{Batch, Kind};
 use model::time::Time;
+use model::{Batch, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use storage::ColdStore;
@@ -130,7 +130,10 @@ fn check_tables(cx: &mut Check<'_>) {
                 None => tables.push((&input.node, kind)),
                 Some((_, other)) if *other == kind.as_ref() => {}
                 Some((node, other)) => problems.push((
-                    format!("`{}` from `{node}` and `{}` from `{}` go to the same table `{name}`, but have different columns", other.name, kind.name, input.node),
+                    format!(
+                        "`{}` from `{node}` and `{}` from `{}` go to the same table `{name}`, but have different columns",
+                        other.name, kind.name, input.node
+                    ),
                     "give one of the kinds another name, or write it to another `url`".to_owned(),
                 )),
             }

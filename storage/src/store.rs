@@ -3,6 +3,9 @@
 //! Both are one [`ObjectStore`] to everybody else. A commit must create its log entry only if nobody else has:
 //! folders do that with hard links, buckets with conditional puts, which every S3-compatible store that is
 //! fit for this offers (AWS, MinIO, SeaweedFS, Ceph).
+//!
+//! A bucket wants a tokio runtime of several threads: in one of a single thread Delta reads logs on threads of its own,
+//! which leave connections behind that end with them.
 
 use std::net::IpAddr;
 use std::path::Path as FilePath;
@@ -146,7 +149,10 @@ impl ColdStore {
         let what = say(error);
         let remedy = if self.root.scheme() != "s3" {
             "check that the folder exists and that this user may read and write it"
-        } else if ["AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "Unauthorized"].iter().any(|w| what.contains(w)) {
+        } else if ["AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "Unauthorized"]
+            .iter()
+            .any(|w| what.contains(w))
+        {
             "check `cold.access_key` and `cold.secret_key`, and that they may list, read, write and delete in the bucket"
         } else if what.contains("NoSuchBucket") {
             "create the bucket, or correct `cold.url`"
@@ -174,7 +180,8 @@ fn open_bucket(address: &str, options: &settings::ColdStore) -> Result<ColdStore
         builder = builder.with_region("us-east-1");
     }
     if let Some(endpoint) = &options.endpoint {
-        let url = Url::parse(endpoint).map_err(|e| StorageError::new(endpoint, e.to_string(), "write `cold.endpoint` as `https://host:port`"))?;
+        let url =
+            Url::parse(endpoint).map_err(|e| StorageError::new(endpoint, e.to_string(), "write `cold.endpoint` as `https://host:port`"))?;
         if url.scheme() == "http" && !is_loopback(&url) {
             warn!(%endpoint, "keys and rows travel unencrypted to the cold store; use https");
         }
@@ -183,7 +190,13 @@ fn open_bucket(address: &str, options: &settings::ColdStore) -> Result<ColdStore
     match (&options.access_key, &options.secret_key) {
         (Some(key), Some(secret)) => builder = builder.with_access_key_id(key.expose()).with_secret_access_key(secret.expose()),
         (None, None) => {}
-        _ => return Err(StorageError::new(address, "only one half of the credentials is set", "set both `cold.access_key` and `cold.secret_key`, or neither")),
+        _ => {
+            return Err(StorageError::new(
+                address,
+                "only one half of the credentials is set",
+                "set both `cold.access_key` and `cold.secret_key`, or neither",
+            ));
+        }
     }
     let store = builder.build().map_err(|e| bad(say(&e)))?;
     register_s3();
@@ -203,7 +216,13 @@ fn is_loopback(url: &Url) -> bool {
 struct BucketLog;
 
 impl LogStoreFactory for BucketLog {
-    fn with_options(&self, prefixed: ObjectStoreRef, root: ObjectStoreRef, location: &Url, options: &StorageConfig) -> DeltaResult<Arc<dyn LogStore>> {
+    fn with_options(
+        &self,
+        prefixed: ObjectStoreRef,
+        root: ObjectStoreRef,
+        location: &Url,
+        options: &StorageConfig,
+    ) -> DeltaResult<Arc<dyn LogStore>> {
         Ok(default_logstore(prefixed, root, location, options))
     }
 }

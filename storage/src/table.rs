@@ -89,7 +89,11 @@ impl ColdStore {
     /// has no table.
     pub async fn open_or_create(&self, kind: &Kind) -> Result<DeltaTable, StorageError> {
         let name = kind.table.as_deref().ok_or_else(|| {
-            StorageError::new(kind.name.as_ref(), "records of this kind have no table", "decode them with `normalise` before they are stored")
+            StorageError::new(
+                kind.name.as_ref(),
+                "records of this kind have no table",
+                "decode them with `normalise` before they are stored",
+            )
         })?;
         if let Some(table) = self.load(name).await? {
             self.check(kind, name, &table)?;
@@ -138,7 +142,10 @@ impl ColdStore {
             StorageError::new(
                 self.address(name),
                 what,
-                format!("move the table away (a new one is made), write to another `url`, or give the `{}` records another name", kind.name),
+                format!(
+                    "move the table away (a new one is made), write to another `url`, or give the `{}` records another name",
+                    kind.name
+                ),
             )
         };
         let wanted: HashMap<String, StructField> =
@@ -148,7 +155,13 @@ impl ColdStore {
             match wanted.get(field.name()) {
                 None => return Err(differs(format!("the table has a column `{}` that `{}` records have not", field.name(), kind.name))),
                 Some(want) if want.data_type() != field.data_type() => {
-                    return Err(differs(format!("column `{}` is {} in the table, but {} in `{}` records", field.name(), field.data_type(), want.data_type(), kind.name)));
+                    return Err(differs(format!(
+                        "column `{}` is {} in the table, but {} in `{}` records",
+                        field.name(),
+                        field.data_type(),
+                        want.data_type(),
+                        kind.name
+                    )));
                 }
                 Some(want) if want.is_nullable() && !field.is_nullable() => {
                     return Err(differs(format!("column `{}` may be null in `{}` records, but not in the table", field.name(), kind.name)));
@@ -162,7 +175,11 @@ impl ColdStore {
         }
         let partitions = snapshot.metadata().partition_columns();
         if partitions != tables::partition_columns(kind) {
-            return Err(differs(format!("the table is partitioned by {}, not by {}", partitions.join(", "), tables::partition_columns(kind).join(", "))));
+            return Err(differs(format!(
+                "the table is partitioned by {}, not by {}",
+                partitions.join(", "),
+                tables::partition_columns(kind).join(", ")
+            )));
         }
         Ok(())
     }
@@ -186,21 +203,6 @@ fn columns(kind: &Kind) -> Result<Vec<StructField>, arrow::error::ArrowError> {
     Ok(StructType::try_from_arrow(&Schema::new(commented))?.fields().cloned().collect())
 }
 
-/// The columns of a kind that a person reads: without what only merging needs.
-pub fn visible_schema(kind: &Kind) -> SchemaRef {
-    Arc::new(Schema::new(kind.columns.iter().map(model::Column::stored_field).collect::<Vec<_>>()))
-}
-
-/// A kind for a table of someone else's: its columns as they are, no key, no time.
-pub fn foreign_kind(name: &str, schema: &Schema) -> Option<Kind> {
-    let columns = schema
-        .fields()
-        .iter()
-        .map(|f| Some(model::Column { name: f.name().clone().into(), ty: Type::holding(f.data_type())?, nullable: f.is_nullable(), doc: "".into() }))
-        .collect::<Option<Vec<_>>>()?;
-    Some(Kind::new(name.to_owned(), Some(name.to_owned().into()), "", columns, vec![], vec![], false))
-}
-
 #[cfg(test)]
 mod tests {
     use config::settings;
@@ -219,6 +221,10 @@ mod tests {
             assert_eq!(again.version(), Some(0), "opening changes nothing");
             assert_eq!(self::kind(&again).as_deref(), Some(kind.as_ref()));
             assert_eq!(boundary(&again).await.expect("reads"), None);
+            let properties = again.snapshot().expect("is loaded").table_config();
+            let day = std::time::Duration::from_secs(86_400);
+            assert_eq!((properties.log_retention_duration, properties.deleted_file_retention_duration), (Some(day), Some(day)));
+            assert_eq!(properties.checkpoint_interval.map(|n| n.get()), Some(20));
             names.extend(kind.table.clone());
         }
         names.sort_unstable();

@@ -57,12 +57,19 @@ pub struct Findings<'a> {
     pub(super) now: Micros,
     /// The watermark before the rows at hand.
     pub(super) before: Micros,
+    /// The greatest event time among the rows at hand, of whatever kind.
+    pub(super) latest: Micros,
 }
 
 impl Findings<'_> {
     /// The watermark before the rows at hand: what came before it is settled.
     pub fn before(&self) -> Micros {
         self.before
+    }
+
+    /// The greatest event time among the rows at hand, of whatever kind.
+    pub fn latest(&self) -> Micros {
+        self.latest
     }
 
     /// Takes a finding about an instrument down.

@@ -89,19 +89,27 @@ impl Detectors {
 impl Keyed for Detectors {
     fn advance(&mut self, advance: &Advance, batches: Vec<Batch>, out: &mut Output) {
         let now = i64::try_from(advance.time).unwrap_or(Micros::MAX).saturating_mul(1_000);
+        let mut latest = Micros::MIN;
         for batch in &batches {
             let numbers = self.instruments.resolve(&batch.rows);
             let causes = Causes::of(&batch.rows);
             self.sift(advance, batch, &causes, &numbers, out);
-            let mut findings =
-                Findings { rows: &mut self.made, text: &mut self.text, instruments: &self.instruments, now, before: advance.before };
+            latest = latest.max(causes.latest().unwrap_or(Micros::MIN));
+            let mut findings = Findings {
+                rows: &mut self.made,
+                text: &mut self.text,
+                instruments: &self.instruments,
+                now,
+                before: advance.before,
+                latest,
+            };
             let rows = Rows { batch, causes, numbers: &numbers, usable: &self.usable };
             for running in self.running.iter_mut().filter(|r| r.reads.iter().any(|kind| *kind == batch.kind.name)) {
                 running.detector.observe(&rows, &mut findings);
             }
         }
         let mut findings =
-            Findings { rows: &mut self.made, text: &mut self.text, instruments: &self.instruments, now, before: advance.before };
+            Findings { rows: &mut self.made, text: &mut self.text, instruments: &self.instruments, now, before: advance.before, latest };
         for running in &mut self.running {
             running.detector.settle(advance.watermark, &mut findings);
         }

@@ -142,7 +142,10 @@ impl Gaps {
             Sight::Crowded(hole) => self.hole(number, &hole, findings),
             Sight::Restart => {
                 let (_, finding) = gap("trade", seen.cause, before.id.saturating_add(1), seen.id);
-                findings.push(number, Finding { detail: format_args!("trade ids began anew: {} came after {}", seen.id, before.id), ..finding });
+                findings.push(
+                    number,
+                    Finding { detail: format_args!("trade ids began anew: {} came after {}", seen.id, before.id), ..finding },
+                );
             }
         }
     }
@@ -151,7 +154,10 @@ impl Gaps {
     fn hole(&self, number: u32, hole: &Hole, findings: &mut Findings<'_>) {
         let (missing, finding) = gap("trade", hole.above.cause, hole.first, hole.above.id);
         if missing >= self.least {
-            findings.push(number, Finding { detail: format_args!("missing trade ids: {} to {}, {missing} in all", hole.first, hole.last), ..finding });
+            findings.push(
+                number,
+                Finding { detail: format_args!("missing trade ids: {} to {}, {missing} in all", hole.first, hole.last), ..finding },
+            );
         }
     }
 }

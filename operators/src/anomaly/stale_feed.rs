@@ -111,7 +111,7 @@ struct Feeds {
     kinds: Vec<&'static str>,
     reorder: Reorder<Beat>,
     channels: Vec<Option<Channel>>,
-    /// The greatest time of a record so far.
+    /// The greatest event time of a record so far.
     latest: Micros,
 }
 
@@ -127,11 +127,11 @@ impl Detector for Feeds {
     }
 
     fn settle(&mut self, watermark: Micros, findings: &mut Findings<'_>) {
+        self.latest = self.latest.max(findings.latest());
         for beat in self.reorder.release(watermark) {
-            self.latest = self.latest.max(beat.time);
             self.beat(&beat, findings);
         }
-        // The end of the sources is not a silence: there, event time has come to the last record.
+        // The end of the sources is not a silence: there, event time has come to the last record of any kind.
         let now = match (watermark, findings.before()) {
             (Progress::END, Progress::END) => return,
             (Progress::END, before) => self.latest.max(before),

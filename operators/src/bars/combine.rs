@@ -4,7 +4,7 @@
 //! late, or not, whatever worker decoded it. What is exchanged afterwards is one row per instrument and
 //! slot, not one per trade.
 
-use arrow::array::{Array, AsArray};
+use arrow::array::AsArray;
 use arrow::datatypes::i256;
 use hashbrown::HashMap;
 use model::columns::{integer, label};

@@ -184,7 +184,7 @@ fn feed(rig: &mut Rig, files: &[&str], market: &str, symbol: &str, lines: usize)
         for line in read.lines() {
             frame += 1;
             rows.frame(market, symbol, frame, &line.unwrap());
-            if frame as usize % lines == 0 {
+            if (frame as usize).is_multiple_of(lines) {
                 chunk += 1;
                 let batches = rows.batches(chunk);
                 rig.advance(batches, if rows.latest == 0 { i64::MIN } else { rows.latest });

@@ -137,7 +137,10 @@ async fn merge(table: &Arc<Table>, inputs: Vec<LogicalFileView>) -> DeltaResult<
         let delta = table.delta.lock().await;
         (files::writer(&delta, &table.kind, table.options)?, delta.object_store())
     };
-    let readers = inputs.iter().map(|f| Reader { store: store.clone(), path: f.object_store_path(), size: u64::try_from(f.size()).unwrap_or(0) }).collect();
+    let readers = inputs
+        .iter()
+        .map(|f| Reader { store: store.clone(), path: f.object_store_path(), size: u64::try_from(f.size()).unwrap_or(0) })
+        .collect();
     let values = Partition::of(&table.kind, &inputs);
     let kind = table.kind.clone();
     let Some(merged) = files::blocking(rewrite(kind, writer, readers, values)).await? else { return Ok(0) };
@@ -251,7 +254,9 @@ fn conform(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, DataFu
         .fields()
         .iter()
         .map(|field| {
-            let column = rows.column_by_name(field.name()).ok_or_else(|| DataFusionError::Execution(format!("a file has no column `{}`", field.name())))?;
+            let column = rows
+                .column_by_name(field.name())
+                .ok_or_else(|| DataFusionError::Execution(format!("a file has no column `{}`", field.name())))?;
             Ok::<_, DataFusionError>(cast(column, field.data_type())?)
         })
         .collect();

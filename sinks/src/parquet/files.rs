@@ -70,8 +70,15 @@ pub(super) fn writer(table: &DeltaTable, kind: &Kind, options: Options) -> Delta
         .build();
     let (indexed, statistics) = get_num_idx_cols_and_stats_columns(Some(table.snapshot()?.table_config()), Default::default());
     let partitions = tables::partition_columns(kind).into_iter().map(str::to_owned).collect();
-    let config =
-        WriterConfig::new(storage::table::schema(kind), partitions, Some(properties), Some(options.file_size), Some(ROW_GROUP / 4), indexed, statistics);
+    let config = WriterConfig::new(
+        storage::table::schema(kind),
+        partitions,
+        Some(properties),
+        Some(options.file_size),
+        Some(ROW_GROUP / 4),
+        indexed,
+        statistics,
+    );
     Ok(DeltaWriter::new(table.object_store(), config))
 }
 
@@ -116,4 +123,3 @@ impl AsyncFileReader for Reader {
         .boxed()
     }
 }
-

@@ -63,7 +63,11 @@ impl Table {
 
     /// An error that only a bug causes.
     fn bug(&self, what: impl ToString) -> SinkError {
-        SinkError { place: self.store.address(self.name()), what: what.to_string(), remedy: "this is a bug of the pipeline: please report it".into() }
+        SinkError {
+            place: self.store.address(self.name()),
+            what: what.to_string(),
+            remedy: "this is a bug of the pipeline: please report it".into(),
+        }
     }
 }
 
@@ -107,27 +111,19 @@ impl TableWriter {
     pub(super) async fn commit(&mut self, cx: &OpenSink, epoch: Epoch, batches: Vec<(Time, Batch)>) -> Result<(), SinkError> {
         let received: usize = batches.iter().map(|(_, batch)| batch.len()).sum();
         if received == 0 {
-            return if epoch.watermark == Progress::END { self.advance(epoch).await } else { Ok(()) };
+            return if epoch.watermark == Progress::END { self.advance(cx, epoch).await } else { Ok(()) };
         }
         let (rows, content) = self.prepare(batches).await?;
         let deleted = deleted(&rows);
         if self.committed.is_none_or(|upper| upper < epoch.upper) {
-            self.latest = self.latest.max(self.table.kind.latest(&rows));
+            self.latest = self.latest.max(arrow::compute::max(&self.table.kind.times(&rows)));
             let files = self.write(rows.clone()).await?;
-            let metadata = json!({
-                "pipeline": cx.pipeline,
-                "plan": cx.plan,
-                "node": cx.node,
-                "shard": cx.shard,
-                "lower": epoch.lower,
-                "upper": epoch.upper,
-                "rows": rows.num_rows(),
-                "content": format!("{content:016x}"),
-            });
+            let metadata = provenance(cx, epoch, json!({ "rows": rows.num_rows(), "content": format!("{content:016x}") }));
             self.record(epoch, Addition { files, metadata }).await?;
             self.maintain().await;
         } else {
-            debug!(table = self.table.name(), upper = epoch.upper, "epoch is committed already");
+            // Right in a replay. Otherwise the clock was set back, and these rows are not stored: somebody must know.
+            warn!(table = self.table.name(), lower = epoch.lower, upper = epoch.upper, "the epoch is in the table already and is skipped");
         }
         self.table.account.accept(received);
         self.table.account.send(&self.table.kind.name, rows.num_rows(), deleted, rows.get_array_memory_size());
@@ -152,7 +148,8 @@ impl TableWriter {
         }
         let mut attempt = 0;
         loop {
-            let writer = files::writer(&*self.table.delta.lock().await, &self.table.kind, self.table.options).map_err(|e| self.table.error(&e))?;
+            let writer =
+                files::writer(&*self.table.delta.lock().await, &self.table.kind, self.table.options).map_err(|e| self.table.error(&e))?;
             match files::blocking(files::write(writer, rows.clone())).await {
                 Ok(files) => return Ok(files),
                 Err(error) => self.pause(&mut attempt, error).await?,
@@ -161,11 +158,11 @@ impl TableWriter {
     }
 
     /// Moves the boundary behind the last row when no more can come.
-    async fn advance(&mut self, epoch: Epoch) -> Result<(), SinkError> {
+    async fn advance(&mut self, cx: &OpenSink, epoch: Epoch) -> Result<(), SinkError> {
         if self.next_boundary(epoch.watermark).is_none() || self.committed.is_some_and(|upper| upper >= epoch.upper) {
             return Ok(());
         }
-        let metadata = json!({ "lower": epoch.lower, "upper": epoch.upper, "rows": 0 });
+        let metadata = provenance(cx, epoch, json!({ "rows": 0 }));
         self.record(epoch, Addition { files: Vec::new(), metadata }).await
     }
 
@@ -218,7 +215,8 @@ impl TableWriter {
 
     async fn log(&self, delta: &mut DeltaTable, epoch: Epoch, boundary: Option<Micros>, addition: &Addition) -> DeltaResult<()> {
         let upper = i64::try_from(epoch.upper).map_err(|e| DeltaTableError::generic(e.to_string()))?;
-        let transactions = [Transaction::new(&self.application, upper)].into_iter().chain(boundary.map(storage::table::move_boundary)).collect();
+        let transactions =
+            [Transaction::new(&self.application, upper)].into_iter().chain(boundary.map(storage::table::move_boundary)).collect();
         let properties = CommitProperties::default()
             .with_metadata(HashMap::from([("marketprism".to_owned(), addition.metadata.clone())]))
             .with_application_transactions(transactions)
@@ -273,6 +271,16 @@ impl TableWriter {
     }
 }
 
+/// What a log entry says of where its rows came from.
+fn provenance(cx: &OpenSink, epoch: Epoch, what: Value) -> Value {
+    let mut says =
+        json!({ "pipeline": cx.pipeline, "plan": cx.plan, "node": cx.node, "shard": cx.shard, "lower": epoch.lower, "upper": epoch.upper });
+    if let (Some(says), Value::Object(what)) = (says.as_object_mut(), what) {
+        says.extend(what);
+    }
+    says
+}
+
 /// A logical time as the log keeps it.
 fn time(version: i64) -> Time {
     Time::try_from(version).unwrap_or(0)
@@ -289,7 +297,11 @@ pub(super) fn is_conflict(error: &DeltaTableError) -> bool {
     matches!(
         error,
         DeltaTableError::VersionAlreadyExists(_)
-            | DeltaTableError::Transaction { source: TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_) | TransactionError::VersionAlreadyExists(_) }
+            | DeltaTableError::Transaction {
+                source: TransactionError::CommitConflict(_)
+                    | TransactionError::MaxCommitAttempts(_)
+                    | TransactionError::VersionAlreadyExists(_)
+            }
     )
 }
 
@@ -298,7 +310,13 @@ fn is_transient(error: &DeltaTableError) -> bool {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<ObjectError>() {
-            return matches!(error, ObjectError::Generic { .. } | ObjectError::JoinError { .. } | ObjectError::Precondition { .. } | ObjectError::AlreadyExists { .. });
+            return matches!(
+                error,
+                ObjectError::Generic { .. }
+                    | ObjectError::JoinError { .. }
+                    | ObjectError::Precondition { .. }
+                    | ObjectError::AlreadyExists { .. }
+            );
         }
         cause = error.source();
     }

@@ -85,10 +85,16 @@ async fn rows_are_read_back_as_they_were_written() {
     let cold = Cold::new();
     let mut writer = cold.open(&[&TRADE]).await;
     writer.commit(epoch(0, 10, NOON), vec![(3, trades(&[(2, NOON + 5), (1, NOON)]))]).await.expect("commits");
-    writer.commit(epoch(10, 20, NOON + 50), vec![(12, trades(&[(3, NOON + 9)])), (13, trades(&[(4, NOON + 86_400_000_000)]))]).await.expect("commits");
+    writer
+        .commit(epoch(10, 20, NOON + 50), vec![(12, trades(&[(3, NOON + 9)])), (13, trades(&[(4, NOON + 86_400_000_000)]))])
+        .await
+        .expect("commits");
     writer.close().await.expect("closes");
     assert_eq!(cold.rows(ALL).await, ["1 61837.630000000001", "2 61837.630000000002", "3 61837.630000000003", "4 61837.630000000004"]);
-    assert_eq!(cold.rows("SELECT date, venue, count(*) FROM trades GROUP BY 1, 2 ORDER BY 1").await, ["2024-08-08 binance 3", "2024-08-09 binance 1"]);
+    assert_eq!(
+        cold.rows("SELECT date, venue, count(*) FROM trades GROUP BY 1, 2 ORDER BY 1").await,
+        ["2024-08-08 binance 3", "2024-08-09 binance 1"]
+    );
 }
 
 #[tokio::test]
@@ -184,7 +190,10 @@ async fn of_revisions_the_newest_in_an_epoch_is_stored_and_what_is_gone_is_marke
     let first = bars(&[(bar(1, 1), 1), (bar(2, 1), 1), (bar(3, 1), 1)]);
     let second = bars(&[(bar(1, 1), -1), (bar(1, 2), 1)]);
     writer.commit(epoch(0, 10, NOON), vec![(1, first), (2, second)]).await.expect("commits");
-    assert_eq!(cold.rows("SELECT symbol, trades, version, is_deleted FROM bars ORDER BY 1").await, ["S1 2 2 false", "S2 1 1 false", "S3 1 1 false"]);
+    assert_eq!(
+        cold.rows("SELECT symbol, trades, version, is_deleted FROM bars ORDER BY 1").await,
+        ["S1 2 2 false", "S2 1 1 false", "S3 1 1 false"]
+    );
 
     let third = bars(&[(bar(1, 3), 1), (bar(1, 2), -1), (bar(2, 1), -1), (bar(4, 1), 1), (bar(4, 1), -1)]);
     writer.commit(epoch(10, 20, NOON), vec![(11, third)]).await.expect("commits");
@@ -220,13 +229,23 @@ async fn merged_files_are_sorted() {
     let mut writer = cold.open(&[&TRADE]).await;
     for step in 0..12_i64 {
         let time = step as u64 * 10;
-        writer.commit(epoch(time, time + 10, NOON), vec![(time, trades(&[(step, NOON + (step * 7) % 12), (100 + step, NOON + (step * 5) % 12)]))]).await.expect("commits");
+        writer
+            .commit(
+                epoch(time, time + 10, NOON),
+                vec![(time, trades(&[(step, NOON + (step * 7) % 12), (100 + step, NOON + (step * 5) % 12)]))],
+            )
+            .await
+            .expect("commits");
     }
     writer.close().await.expect("closes");
     assert_eq!(cold.files("trades").await, 1);
     let path = cold.table("trades").await.get_file_uris().expect("loaded").next().expect("a file");
     let file = std::fs::File::open(path.trim_start_matches("file://")).expect("opens");
-    let rows = ::parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 100).expect("Parquet").next().expect("rows").expect("reads");
+    let rows = ::parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 100)
+        .expect("Parquet")
+        .next()
+        .expect("rows")
+        .expect("reads");
     let times = rows.column_by_name("event_time").expect("a column").as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
     assert_eq!(rows.num_rows(), 24);
     assert!(times.values().windows(2).all(|pair| pair[0] <= pair[1]));
@@ -249,6 +268,30 @@ async fn two_that_merge_the_same_files_double_nothing() {
     other.expect("closes");
     assert_eq!(cold.rows("SELECT count(*), count(DISTINCT trade_id) FROM trades").await, ["10 10"]);
     assert_eq!(cold.files("trades").await, 1);
+}
+
+#[tokio::test]
+async fn files_that_were_merged_away_are_removed_after_the_retention() {
+    let cold = Cold::new();
+    let mut writer = cold.open(&[&TRADE]).await;
+    let on_disk = || std::fs::read_dir(cold.folder.path().join("trades/date=2024-08-08/venue=binance")).expect("a partition").count();
+    for step in 0..10_i64 {
+        let time = step as u64 * 10;
+        writer.commit(epoch(time, time + 10, NOON), vec![(time, trades(&[(step, NOON + step)]))]).await.expect("commits");
+    }
+    writer.close().await.expect("closes");
+    assert_eq!((cold.files("trades").await, on_disk()), (1, 11), "queries that run may still read the old files");
+
+    let properties = std::collections::HashMap::from([("delta.deletedFileRetentionDuration".to_owned(), "interval 0 seconds".to_owned())]);
+    cold.table("trades").await.set_tbl_properties().with_properties(properties).await.expect("sets a property");
+    let mut writer = cold.open(&[&TRADE]).await;
+    for step in 10..20_i64 {
+        let time = step as u64 * 10;
+        writer.commit(epoch(time, time + 10, NOON), vec![(time, trades(&[(step, NOON + step)]))]).await.expect("commits");
+    }
+    writer.close().await.expect("closes");
+    assert_eq!((cold.files("trades").await, on_disk()), (1, 1));
+    assert_eq!(cold.rows("SELECT count(*), count(DISTINCT trade_id) FROM trades").await, ["20 20"]);
 }
 
 #[tokio::test]
@@ -286,7 +329,10 @@ async fn rows_of_unknown_time_and_odd_bytes_are_kept() {
         symbol: None,
         payload: b"\xff\x00{",
     });
-    let rows = vec![(1, Batch::new(&QUOTE, quotes.finish(), Origin::default())), (1, Batch::new(&DEAD_LETTER, letters.finish(), Origin::default()))];
+    let rows = vec![
+        (1, Batch::new(&QUOTE, quotes.finish(), Origin::default())),
+        (1, Batch::new(&DEAD_LETTER, letters.finish(), Origin::default())),
+    ];
     writer.commit(epoch(0, 10, NOON), rows).await.expect("commits");
     writer.close().await.expect("closes");
     assert_eq!(cold.rows("SELECT date, sequence FROM quotes ORDER BY sequence").await, [" 0", "2024-08-08 1"]);
@@ -299,7 +345,16 @@ async fn the_log_tells_where_rows_came_from() {
     let mut writer = cold.open(&[&TRADE]).await;
     writer.commit(epoch(5, 10, NOON), vec![(6, trades(&[(1, NOON)]))]).await.expect("commits");
     let entry = std::fs::read_to_string(cold.folder.path().join("trades/_delta_log/00000000000000000001.json")).expect("a log entry");
-    for word in [r#""pipeline":"test""#, r#""node":"out""#, r#""lower":5"#, r#""upper":10"#, r#""rows":1"#, r#""content":"#, r#""appId":"test/out/0""#, "marketprism/boundary"] {
+    for word in [
+        r#""pipeline":"test""#,
+        r#""node":"out""#,
+        r#""lower":5"#,
+        r#""upper":10"#,
+        r#""rows":1"#,
+        r#""content":"#,
+        r#""appId":"test/out/0""#,
+        "marketprism/boundary",
+    ] {
         assert!(entry.contains(word), "{word} is not in {entry}");
     }
 }
@@ -307,14 +362,16 @@ async fn the_log_tells_where_rows_came_from() {
 #[test]
 fn what_cannot_be_stored_is_refused_with_a_remedy() {
     let check = |options: &str, kinds: &[Arc<Kind>]| config::component::<dyn Sink, Parquet>(options, kinds).expect_err("refused");
-    assert_eq!(check("", &[FRAME.clone()]), "inputs: input `input` carries `frame` records, which have no table");
+    assert_eq!(check("", std::slice::from_ref(&FRAME)), "inputs: input `input` carries `frame` records, which have no table");
     assert!(check("", &[]).contains("carry nothing"));
     let mut columns = TRADE.columns.clone();
     columns.pop();
     let other = Kind::new("trade", TRADE.table.clone(), "", columns, TRADE.time.clone(), TRADE.key.clone(), false);
     assert!(check("", &[TRADE.clone(), Arc::new(other)]).contains("same table `trades`"));
-    for (options, key) in [("zstd_level = 23", "zstd_level"), ("file_size = '0B'", "file_size"), ("interval = '1ms'", "interval"), ("bytes = '0B'", "bytes")] {
-        assert!(check(options, &[TRADE.clone()]).starts_with(key), "{options}");
+    for (options, key) in
+        [("zstd_level = 23", "zstd_level"), ("file_size = '0B'", "file_size"), ("interval = '1ms'", "interval"), ("bytes = '0B'", "bytes")]
+    {
+        assert!(check(options, std::slice::from_ref(&TRADE)).starts_with(key), "{options}");
     }
 }
 

@@ -60,7 +60,11 @@ fn several_files_are_checked_at_once() {
     let files = [format!("{FOLDER}/01-unknown-key.toml"), "examples/quickstart.toml".to_owned(), format!("{FOLDER}/23-unknown-type.toml")];
     let output = marketprism([&["validate".to_owned()], &files[..]].concat());
     assert_eq!(output.status, Some(1));
-    assert!(output.stderr.contains(&files[0]) && output.stderr.contains(&files[2]) && !output.stderr.contains(&files[1]), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&files[0]) && output.stderr.contains(&files[2]) && !output.stderr.contains(&files[1]),
+        "{}",
+        output.stderr
+    );
     assert!(output.stderr.ends_with("2 errors\n"), "{}", output.stderr);
 }
 

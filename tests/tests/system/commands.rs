@@ -44,7 +44,12 @@ fn every_example_is_valid() {
 #[test]
 fn a_graph_names_every_node_kind_and_column() {
     let text = marketprism(["graph", "examples/quickstart.toml"]).expect_success();
-    for node in ["source market (simulator)", "operator trades (normalise) ← market", "operator bars_1m (bars) ← trades", "sink cold (parquet) ← trades, bars_1m, spikes"] {
+    for node in [
+        "source market (simulator)",
+        "operator trades (normalise) ← market",
+        "operator bars_1m (bars) ← trades",
+        "sink cold (parquet) ← trades, bars_1m, spikes",
+    ] {
         assert!(text.lines().any(|line| line == node), "{node} is missing in\n{text}");
     }
     // Wrapped lines continue the list of columns.
@@ -61,7 +66,18 @@ fn a_graph_names_every_node_kind_and_column() {
     assert!(mermaid.starts_with("flowchart "), "{mermaid}");
     let edges = mermaid.lines().filter(|line| line.contains("-->")).count();
     assert_eq!(edges, 6, "market to trades, trades to three, two to the sink:\n{mermaid}");
-    for name in ["market", "trades", "bars_1m", "spikes", "cold", "<b>trade</b>", "<b>bar</b>", "<b>anomaly</b>", "<b>dead_letter</b>", "quote_volume"] {
+    for name in [
+        "market",
+        "trades",
+        "bars_1m",
+        "spikes",
+        "cold",
+        "<b>trade</b>",
+        "<b>bar</b>",
+        "<b>anomaly</b>",
+        "<b>dead_letter</b>",
+        "quote_volume",
+    ] {
         assert!(mermaid.contains(name), "{name} is missing in\n{mermaid}");
     }
 }
@@ -81,11 +97,16 @@ impl Schema<'_> {
                 // With `properties`.
                 "additionalProperties" => {}
                 "$ref" => {
-                    let target = wanted.as_str().and_then(|at| self.0.pointer(at.strip_prefix('#')?)).ok_or_else(|| format!("{wanted} leads nowhere"))?;
+                    let target = wanted
+                        .as_str()
+                        .and_then(|at| self.0.pointer(at.strip_prefix('#')?))
+                        .ok_or_else(|| format!("{wanted} leads nowhere"))?;
                     self.fits(target, value)?;
                 }
                 "type" => {
-                    let types: Vec<&str> = wanted.as_array().map_or_else(|| wanted.as_str().into_iter().collect(), |l| l.iter().filter_map(Value::as_str).collect());
+                    let types: Vec<&str> = wanted
+                        .as_array()
+                        .map_or_else(|| wanted.as_str().into_iter().collect(), |l| l.iter().filter_map(Value::as_str).collect());
                     if !types.iter().any(|ty| is_of(value, ty)) {
                         return wrong(&format!("not of type {types:?}"));
                     }
@@ -94,7 +115,9 @@ impl Schema<'_> {
                 "enum" if !wanted.as_array().is_some_and(|l| l.contains(value)) => return wrong(&format!("not in {wanted}")),
                 "minimum" if value.as_f64() < wanted.as_f64() && value.is_number() => return wrong("too small"),
                 "maximum" if value.as_f64() > wanted.as_f64() && value.is_number() => return wrong("too large"),
-                "minItems" if value.as_array().is_some_and(|l| (l.len() as u64) < wanted.as_u64().unwrap_or(0)) => return wrong("too short"),
+                "minItems" if value.as_array().is_some_and(|l| (l.len() as u64) < wanted.as_u64().unwrap_or(0)) => {
+                    return wrong("too short");
+                }
                 "const" | "enum" | "minimum" | "maximum" | "minItems" | "uniqueItems" => {}
                 "pattern" => {
                     // A reference to a variable, where another type would stand.
@@ -113,7 +136,8 @@ impl Schema<'_> {
                 "items" => value.as_array().into_iter().flatten().try_for_each(|item| self.fits(wanted, item))?,
                 "properties" => {}
                 "anyOf" | "oneOf" => {
-                    let reasons: Vec<String> = wanted.as_array().into_iter().flatten().filter_map(|branch| self.fits(branch, value).err()).collect();
+                    let reasons: Vec<String> =
+                        wanted.as_array().into_iter().flatten().filter_map(|branch| self.fits(branch, value).err()).collect();
                     let fitting = wanted.as_array().map_or(0, Vec::len) - reasons.len();
                     if fitting == 0 || (keyword == "oneOf" && fitting > 1) {
                         return wrong(&format!("fits {fitting} of the branches: {}", reasons.join("; ")));
@@ -164,7 +188,17 @@ fn the_schema_accepts_what_is_valid_and_nothing_else() {
     for file in examples() {
         assert_eq!(checked.fits(&schema, &read(&file)), Ok(()), "{file}");
     }
-    for file in ["01-unknown-key", "02-unknown-key-in-table", "03-missing-key", "04-missing-type", "06-wrong-type", "23-unknown-type", "31-unknown-dialect", "34-out-of-range", "39-unknown-choice"] {
+    for file in [
+        "01-unknown-key",
+        "02-unknown-key-in-table",
+        "03-missing-key",
+        "04-missing-type",
+        "06-wrong-type",
+        "23-unknown-type",
+        "31-unknown-dialect",
+        "34-out-of-range",
+        "39-unknown-choice",
+    ] {
         let reason = checked.fits(&schema, &read(&format!("tests/broken/{file}.toml")));
         assert!(reason.is_err(), "{file} fits the schema");
     }
@@ -174,7 +208,13 @@ fn the_schema_accepts_what_is_valid_and_nothing_else() {
 fn each_type_is_explained() {
     let list = marketprism(["explain"]).expect_success();
     let bars = marketprism(["explain", "bars"]).expect_success();
-    for part in ["operator `bars`", "\n  every (a duration or a list of durations; required)\n", "(a duration; default `\"0s\"`)", "dead_letter", "[operators.bars_1m]"] {
+    for part in [
+        "operator `bars`",
+        "\n  every (a duration or a list of durations; required)\n",
+        "(a duration; default `\"0s\"`)",
+        "dead_letter",
+        "[operators.bars_1m]",
+    ] {
         assert!(bars.contains(part), "{part} is missing in\n{bars}");
     }
     let types: Vec<&str> = list.lines().flat_map(|line| line.split_once(": ").unwrap().1.split(", ")).collect();
@@ -194,11 +234,15 @@ fn sql_answers_in_every_format() {
     let tables = marketprism(["tables", "--data", data.to_str().unwrap()]).expect_success();
     let total = rows(&data, "SELECT count(*) AS n FROM trades")[0]["n"].as_u64().unwrap();
     assert!(total > 1_000, "{total} trades");
-    assert!(tables.contains("trades: One execution on a venue.\n") && tables.contains(&format!("\n    {total} rows in cold\n")), "{tables}");
+    assert!(
+        tables.contains("trades: One execution on a venue.\n") && tables.contains(&format!("\n    {total} rows in cold\n")),
+        "{tables}"
+    );
     assert!(["anomalies: ", "bars: ", "dead_letters: ", "price decimal"].iter().all(|part| tables.contains(part)), "{tables}");
 
     // Decimals keep their digits, in JSON as text.
-    let query = "SELECT symbol, count(*) AS n, sum(quantity) AS volume, max(event_time) AS last FROM trades GROUP BY symbol ORDER BY symbol";
+    let query =
+        "SELECT symbol, count(*) AS n, sum(quantity) AS volume, max(event_time) AS last FROM trades GROUP BY symbol ORDER BY symbol";
     let answers = rows(&data, query);
     assert_eq!(answers.len(), 20);
     let json: Vec<Value> = serde_json::from_str(&sql(&data, query, &["--format", "json"]).expect_success()).unwrap();
@@ -212,14 +256,20 @@ fn sql_answers_in_every_format() {
     }
     assert_eq!(lines.next(), None);
     let table = sql(&data, query, &[]).expect_success();
-    assert!(answers.iter().all(|a| table.contains(a["symbol"].as_str().unwrap()) && table.contains(a["volume"].as_str().unwrap())), "{table}");
+    assert!(
+        answers.iter().all(|a| table.contains(a["symbol"].as_str().unwrap()) && table.contains(a["volume"].as_str().unwrap())),
+        "{table}"
+    );
 
     // A file is written, and nothing else; a Parquet file is read back by a pipeline to the same trades.
     let file = folder.path().join("trades.parquet");
     let output = sql(&data, "SELECT * FROM trades", &["--format", "parquet", "--output", file.to_str().unwrap()]);
     assert_eq!(output.expect_success(), "");
     let pipeline = folder.path().join("again.toml");
-    let text = format!("name = \"again\"\n[sources.trades]\ntype = \"file\"\npath = \"{}\"\nformat = \"parquet\"\nkind = \"trade\"\n[sinks.cold]\ntype = \"parquet\"\ninputs = [\"trades\"]\n", file.display());
+    let text = format!(
+        "name = \"again\"\n[sources.trades]\ntype = \"file\"\npath = \"{}\"\nformat = \"parquet\"\nkind = \"trade\"\n[sinks.cold]\ntype = \"parquet\"\ninputs = [\"trades\"]\n",
+        file.display()
+    );
     std::fs::write(&pipeline, text).unwrap();
     let again = folder.path().join("again");
     marketprism(["run", pipeline.to_str().unwrap(), "--data", again.to_str().unwrap()]).expect_success();
@@ -306,7 +356,17 @@ fn drain(signal: &str) {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let mut run = program();
-    run.args(["run", "examples/quickstart.toml", "--format", "json", "--set", "sources.market.frames=1_000_000_000", "--set", "sources.market.rate=20_000", "--data"]);
+    run.args([
+        "run",
+        "examples/quickstart.toml",
+        "--format",
+        "json",
+        "--set",
+        "sources.market.frames=1_000_000_000",
+        "--set",
+        "sources.market.rate=20_000",
+        "--data",
+    ]);
     let child = run.arg(&data).current_dir(root()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let committed = data.join("cold/trades/_delta_log/00000000000000000001.json");
     let started = Instant::now();

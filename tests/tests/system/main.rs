@@ -1,5 +1,7 @@
 //! The system from outside, in one binary: each module tests one side of it against real servers.
 
+#![allow(clippy::print_stdout, reason = "what a test measured belongs into its output")]
+
 mod awkward;
 mod broken;
 mod clickhouse;

@@ -58,7 +58,7 @@ fn clickhouse_s3_and_a_folder_hold_the_same_rows() {
     compare("both tiers", &expected, &answers(&tiers, &environment));
 
     let hot = tempfile::tempdir().unwrap();
-    std::fs::write(hot.path().join("marketprism.toml"), "[hot]\nurl = \"${CLICKHOUSE_URL}\"\nuser = \"${CLICKHOUSE_USER}\"\npassword = \"${CLICKHOUSE_PASSWORD}\"\n").unwrap();
+    std::fs::write(hot.path().join("marketprism.toml"), "[hot]\nurl = \"${CLICKHOUSE_URL}\"\nuser = \"${CLICKHOUSE_USER}\"\npassword = \"${CLICKHOUSE_PASSWORD}\"\nkeep_days = 0\n").unwrap();
     compare("hot alone", &expected, &answers(hot.path(), &environment));
 
     let cold = tempfile::tempdir().unwrap();

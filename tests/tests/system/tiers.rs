@@ -127,7 +127,7 @@ fn bars(rows: &[(i64, i64, i8)]) -> Batch {
 }
 
 /// Hot has everything from the 200th minute on, cold has all up to the 3000th, but is complete only up to the 2500th.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_row_on_either_side_of_the_boundary_counts_once() -> TestResult {
     let tiers = Tiers::new("tiers_trades")?;
     let mut hot = tiers.writer("clickhouse", &[&TRADE]).await?;
@@ -153,7 +153,10 @@ async fn each_row_on_either_side_of_the_boundary_counts_once() -> TestResult {
         (format!("event_time >= '{}'", at(2_499)), Box::new(|id| id >= 2_499)),
         (format!("event_time < '{}'", at(2_501)), Box::new(|id| id < 2_501)),
         (format!("event_time < '{}'", at(10)), Box::new(|id| id < 10)),
-        ("trade_id IN ('0', '199', '200', '2499', '2500', '2999', '3000', '3999', '4000')".to_owned(), Box::new(|id| [0, 199, 200, 2_499, 2_500, 2_999, 3_000, 3_999].contains(&id))),
+        (
+            "trade_id IN ('0', '199', '200', '2499', '2500', '2999', '3000', '3999', '4000')".to_owned(),
+            Box::new(|id| [0, 199, 200, 2_499, 2_500, 2_999, 3_000, 3_999].contains(&id)),
+        ),
         ("price * quantity > 105 OR symbol LIKE '%nothing%'".to_owned(), Box::new(|id| id % 7 >= 5)),
         ("NOT (frame BETWEEN 100 AND 3900)".to_owned(), Box::new(|id| !(100..=3_900).contains(&id))),
         ("receive_time IS NOT NULL".to_owned(), Box::new(|_| false)),
@@ -184,7 +187,7 @@ async fn each_row_on_either_side_of_the_boundary_counts_once() -> TestResult {
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revised_bar_appears_once_on_either_side() -> TestResult {
     let tiers = Tiers::new("tiers_bars")?;
     let mut hot = tiers.writer("clickhouse", &[&BAR]).await?;
@@ -200,10 +203,14 @@ async fn a_revised_bar_appears_once_on_either_side() -> TestResult {
             writer.commit(epoch(step * 10, NOON + complete * MINUTE), vec![(step * 10 + 1, bars(changes))]).await?;
         }
     }
-    let newest = ["2024-08-08T12:00:00Z 2", "2024-08-08T12:02:00Z 1", "2024-08-08T12:03:00Z 2", "2024-08-08T12:05:00Z 8", "2024-08-08T12:06:00Z 1"];
+    let newest =
+        ["2024-08-08T12:00:00Z 2", "2024-08-08T12:02:00Z 1", "2024-08-08T12:03:00Z 2", "2024-08-08T12:05:00Z 8", "2024-08-08T12:06:00Z 1"];
     assert_eq!(tiers.rows("SELECT start, trades FROM bars ORDER BY start").await?, newest);
     assert_eq!(tiers.rows("SELECT count(*), sum(trades) FROM bars").await?, ["5 14"]);
-    assert_eq!(tiers.rows("SELECT start FROM bars WHERE trades = 9 OR trades = 1 AND start < '2024-08-08T12:02:00Z'").await?, Vec::<String>::new());
+    assert_eq!(
+        tiers.rows("SELECT start FROM bars WHERE trades = 9 OR trades = 1 AND start < '2024-08-08T12:02:00Z'").await?,
+        Vec::<String>::new()
+    );
     cold.close().await?;
     SERVER.query("OPTIMIZE TABLE tiers_bars.bars FINAL");
     assert_eq!(tiers.rows("SELECT start, trades FROM bars ORDER BY start").await?, newest, "merging changes no answer");
@@ -211,7 +218,7 @@ async fn a_revised_bar_appears_once_on_either_side() -> TestResult {
 }
 
 /// A million rows are hundreds of buffers from the network.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_answer_from_hot_is_complete() -> TestResult {
     let tiers = Tiers::new("tiers_long")?;
     let mut hot = tiers.writer("clickhouse", &[&TRADE]).await?;
@@ -262,13 +269,14 @@ async fn every_kind_is_read_as_it_was_written(settings: Settings, sink: &str) ->
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_is_read_from_cold_as_it_was_written() -> TestResult {
     let folder = tempfile::tempdir()?;
-    every_kind_is_read_as_it_was_written(Settings { data: Some(folder.path().display().to_string()), ..Settings::default() }, "parquet").await
+    every_kind_is_read_as_it_was_written(Settings { data: Some(folder.path().display().to_string()), ..Settings::default() }, "parquet")
+        .await
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_kind_is_read_from_hot_as_it_was_written() -> TestResult {
     let tiers = Tiers::new("tiers_kinds")?;
     every_kind_is_read_as_it_was_written(tiers.settings.clone(), "clickhouse").await
@@ -277,7 +285,7 @@ async fn every_kind_is_read_from_hot_as_it_was_written() -> TestResult {
 /// Settings of a cold store in a bucket.
 fn bucket(name: &str) -> Settings {
     let cold = ColdStore {
-        url: Some(format!("s3://{name}/market data")),
+        url: Some(format!("s3://{name}/market-data")),
         endpoint: Some(BUCKETS.s3_url()),
         region: None,
         access_key: Some(Secret::new(SeaweedFs::ACCESS_KEY)),
@@ -286,7 +294,7 @@ fn bucket(name: &str) -> Settings {
     Settings { cold, ..Settings::default() }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_holds_what_a_folder_holds() -> TestResult {
     BUCKETS.create_bucket("tiers")?;
     let settings = bucket("tiers");
@@ -301,15 +309,22 @@ async fn a_bucket_holds_what_a_folder_holds() -> TestResult {
     }
     writer.close().await?;
     assert_eq!(rows(&settings, "SELECT count(*), count(DISTINCT trade_id), sum(frame) FROM trades").await?, ["600 600 179700"]);
-    assert_eq!(rows(&settings, "SELECT start, trades FROM bars ORDER BY 1").await?, ["2024-08-08T12:00:00Z 9", "2024-08-08T12:01:00Z 10", "2024-08-08T12:02:00Z 11"]);
+    assert_eq!(
+        rows(&settings, "SELECT start, trades FROM bars ORDER BY 1").await?,
+        ["2024-08-08T12:00:00Z 9", "2024-08-08T12:01:00Z 10", "2024-08-08T12:02:00Z 11"]
+    );
 
     // ClickHouse reads the table by itself.
-    let table = format!("deltaLake('{}/tiers/market data/trades/', '{}', '{}')", BUCKETS.s3_url(), SeaweedFs::ACCESS_KEY, SeaweedFs::SECRET_KEY);
-    assert_eq!(SERVER.query(&format!("SELECT count(), sum(frame), sum(price) = {} FROM {table}", (0..600).map(|id| 100 + id % 7).sum::<i64>())), "600\t179700\t1");
+    let table =
+        format!("deltaLake('{}/tiers/market-data/trades/', '{}', '{}')", BUCKETS.s3_url(), SeaweedFs::ACCESS_KEY, SeaweedFs::SECRET_KEY);
+    assert_eq!(
+        SERVER.query(&format!("SELECT count(), sum(frame), sum(price) = {} FROM {table}", (0..600).map(|id| 100 + id % 7).sum::<i64>())),
+        "600\t179700\t1"
+    );
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_one_bucket_lose_and_double_nothing() -> TestResult {
     BUCKETS.create_bucket("tiers-race")?;
     let settings = bucket("tiers-race");
@@ -333,7 +348,7 @@ async fn writers_of_one_bucket_lose_and_double_nothing() -> TestResult {
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stores_that_refuse_or_are_not_there_are_told_with_a_remedy() -> TestResult {
     let mut wrong = bucket("tiers-refused");
     wrong.cold.secret_key = Some(Secret::new("wrong"));
@@ -353,14 +368,15 @@ async fn stores_that_refuse_or_are_not_there_are_told_with_a_remedy() -> TestRes
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_that_only_hot_has_is_a_table() -> TestResult {
     let tiers = Tiers::new("tiers_hot_only")?;
     let mut hot = tiers.writer("clickhouse", &[&TRADE, &BAR]).await?;
     hot.commit(epoch(0, NOON), vec![(1, trades(0..10)), (2, bars(&[(0, 1, 1)])), (3, bars(&[(0, 1, -1), (0, 4, 1)]))]).await?;
     assert_eq!(tiers.rows("SELECT symbol, count(*) FROM trades GROUP BY ALL ORDER BY 1").await?, ["BTC-USDT 5", "ETH-USDT 5"]);
     assert_eq!(tiers.rows("SELECT trades FROM bars").await?, ["4"]);
-    let names: BTreeMap<String, Vec<Tier>> = Engine::open(&tiers.settings)?.tables().await?.into_iter().map(|t| (t.name, t.tiers)).collect();
+    let names: BTreeMap<String, Vec<Tier>> =
+        Engine::open(&tiers.settings)?.tables().await?.into_iter().map(|t| (t.name, t.tiers)).collect();
     assert_eq!(names, BTreeMap::from([("bars".to_owned(), vec![Tier::Hot]), ("trades".to_owned(), vec![Tier::Hot])]));
     Ok(())
 }
