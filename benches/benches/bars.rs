@@ -91,7 +91,8 @@ fn bars(c: &mut Criterion) {
         group.bench_function(format!("1m, {workers} workers"), |b| {
             b.iter(|| {
                 let options = "every = \"1m\"\nlateness = \"5s\"";
-                let bars = config::component::<dyn Operator, operators::bars::Bars>(options, &[TRADE.clone()]).expect("the options are right");
+                let bars = config::component::<dyn Operator, operators::bars::Bars>(options, std::slice::from_ref(&TRADE))
+                    .expect("the options are right");
                 drive(workers, &batches, move |stream, cx| bars.component.build(stream, cx));
             });
         });

@@ -179,7 +179,9 @@ impl<'de> Deserialize<'de> for Batch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wire = Wire::deserialize(deserializer)?;
         let kind = match wire.kind {
-            WireKind::BuiltIn(name) => kinds::named(&name).cloned().ok_or_else(|| D::Error::custom(format!("there is no kind `{name}`")))?,
+            WireKind::BuiltIn(name) => {
+                kinds::named(&name).cloned().ok_or_else(|| D::Error::custom(format!("there is no kind `{name}`")))?
+            }
             WireKind::Derived(kind) => Arc::new(kind),
         };
         let rows = from_ipc(&wire.rows).map_err(D::Error::custom)?;

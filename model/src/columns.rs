@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array, DictionaryArray, Float64Array, Float64Builder,
-    Int64Array, Int64Builder, ListArray, PrimitiveArray, PrimitiveBuilder, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array, DictionaryArray, Float64Array,
+    Float64Builder, Int64Array, Int64Builder, ListArray, PrimitiveArray, PrimitiveBuilder, RecordBatch, StringArray, StringBuilder,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{Decimal128Type, Field, Int32Type, TimestampMicrosecondType};
@@ -103,10 +104,10 @@ primitive!(
     /// Any text.
     Text, &'a str, StringBuilder, StringArray, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
 primitive!(
-    /// An exact number.
-    Decimal, decimal::Decimal, PrimitiveBuilder<Decimal128Type>, Decimal128Array, |b, v| b.append_value(v.units()), |b| {
-        Arc::new(b.finish().with_data_type(decimal::DATA_TYPE))
-    });
+/// An exact number.
+Decimal, decimal::Decimal, PrimitiveBuilder<Decimal128Type>, Decimal128Array, |b, v| b.append_value(v.units()), |b| {
+    Arc::new(b.finish().with_data_type(decimal::DATA_TYPE))
+});
 primitive!(
     /// A whole number.
     Integer, i64, Int64Builder, Int64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
@@ -114,10 +115,10 @@ primitive!(
     /// A statistic.
     Float, f64, Float64Builder, Float64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
 primitive!(
-    /// Microseconds since 1970.
-    Time, Micros, PrimitiveBuilder<TimestampMicrosecondType>, TimestampMicrosecondArray, |b, v| b.append_value(v), |b| {
-        Arc::new(b.finish().with_timezone("UTC"))
-    });
+/// Microseconds since 1970.
+Time, Micros, PrimitiveBuilder<TimestampMicrosecondType>, TimestampMicrosecondArray, |b, v| b.append_value(v), |b| {
+    Arc::new(b.finish().with_timezone("UTC"))
+});
 primitive!(
     /// True or false.
     Boolean, bool, BooleanBuilder, BooleanArray, |b, v| b.append_value(v), |b| Arc::new(b.finish()));

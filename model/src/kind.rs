@@ -68,7 +68,13 @@ impl Type {
             DataType::Dictionary(_, value) if matches!(**value, DataType::Utf8) => Type::Label,
             DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8 => Type::Text,
             DataType::Decimal128(..) | DataType::Decimal256(..) => Type::Decimal,
-            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 | DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => Type::Integer,
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32 => Type::Integer,
             DataType::Float32 | DataType::Float64 => Type::Float,
             DataType::Timestamp(..) => Type::Time,
             DataType::Boolean => Type::Boolean,
@@ -195,7 +201,8 @@ impl Kind {
 
     /// When each row happened: the first of the kind's time columns that is not null.
     pub fn times(&self, rows: &RecordBatch) -> TimestampMicrosecondArray {
-        let columns: Vec<&TimestampMicrosecondArray> = self.time.iter().filter_map(|name| rows.column_by_name(name)).map(|c| c.as_primitive::<TimestampMicrosecondType>()).collect();
+        let columns: Vec<&TimestampMicrosecondArray> =
+            self.time.iter().filter_map(|name| rows.column_by_name(name)).map(|c| c.as_primitive::<TimestampMicrosecondType>()).collect();
         match columns.as_slice() {
             [] => TimestampMicrosecondArray::new_null(rows.num_rows()),
             [only] => (*only).clone(),

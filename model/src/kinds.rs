@@ -88,7 +88,27 @@ macro_rules! kinds {
 
 /// Every built-in kind, in the order of the manual.
 pub fn all() -> [&'static Arc<Kind>; 19] {
-    [&*FRAME, &*TRADE, &*QUOTE, &*BOOK_DELTA, &*BOOK_SNAPSHOT, &*FUNDING_RATE, &*OPEN_INTEREST, &*LIQUIDATION, &*LONG_SHORT_RATIO, &*MARK_PRICE, &*INDEX_PRICE, &*VOLATILITY_INDEX, &*INSTRUMENT, &*VENUE_STATUS, &*BAR, &*BOOK_METRICS, &*BOOK_EVENT, &*ANOMALY, &*DEAD_LETTER]
+    [
+        &*FRAME,
+        &*TRADE,
+        &*QUOTE,
+        &*BOOK_DELTA,
+        &*BOOK_SNAPSHOT,
+        &*FUNDING_RATE,
+        &*OPEN_INTEREST,
+        &*LIQUIDATION,
+        &*LONG_SHORT_RATIO,
+        &*MARK_PRICE,
+        &*INDEX_PRICE,
+        &*VOLATILITY_INDEX,
+        &*INSTRUMENT,
+        &*VENUE_STATUS,
+        &*BAR,
+        &*BOOK_METRICS,
+        &*BOOK_EVENT,
+        &*ANOMALY,
+        &*DEAD_LETTER,
+    ]
 }
 
 /// The built-in kind of this name.

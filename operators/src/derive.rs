@@ -329,7 +329,7 @@ mod tests {
     }
 
     fn run(options: &str, batch: Batch) -> (Vec<Batch>, Totals) {
-        let mut deriving = plan("sized", options, &[batch.kind.clone()]).unwrap();
+        let mut deriving = plan("sized", options, std::slice::from_ref(&batch.kind)).unwrap();
         let account = Arc::new(Account::default());
         let mut out = Output::new("sized", account.clone());
         account.receive(batch.len());
@@ -380,7 +380,7 @@ mod tests {
         assert_eq!(label(rows.symbol, 0), Some("btc-usdt"));
         assert_eq!((decimals(&batches[0], "price"), decimals(&batches[0], "quantity")), (vec!["61838".to_owned()], vec!["7".to_owned()]));
 
-        let output = plan("sized", r#"{"columns": {"fills": "price > 1"}}"#, &[TRADE.clone()]).unwrap().output;
+        let output = plan("sized", r#"{"columns": {"fills": "price > 1"}}"#, std::slice::from_ref(&TRADE)).unwrap().output;
         assert_eq!((output.name.as_ref(), output.table.as_deref()), ("sized", None));
         assert_eq!(
             output.columns.iter().map(|c| c.name.as_ref()).collect::<Vec<_>>(),
@@ -530,7 +530,7 @@ mod tests {
             let kinds: Vec<Arc<Kind>> = kinds.into_iter().map(|k| (**k).clone()).collect();
             assert_eq!(plan("sized", options, &kinds).unwrap_err(), expected, "{options}");
         }
-        let node = plan("bar", r#"{"columns": {"x": "price"}}"#, &[TRADE.clone()]).unwrap_err();
+        let node = plan("bar", r#"{"columns": {"x": "price"}}"#, std::slice::from_ref(&TRADE)).unwrap_err();
         assert_eq!(
             node,
             ": the derived kind would have the node's name, but `bar` cannot name a new kind\n  \

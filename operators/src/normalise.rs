@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::Array as _;
 use config::{Check, Checked, Component};
 use hashbrown::HashMap;
 use model::columns::{integer, label};

@@ -290,7 +290,11 @@ fn validate(files: &[PathBuf], common: &Common, format: Report) -> Result<ExitCo
             if !all.is_empty() {
                 complain(&all.to_text(std::io::stderr().is_terminal()));
             }
-            complain(&if all.is_empty() { format!("{} valid", if files.len() == 1 { "the file is" } else { "all files are" }) } else { all.summary() });
+            complain(&if all.is_empty() {
+                format!("{} valid", if files.len() == 1 { "the file is" } else { "all files are" })
+            } else {
+                all.summary()
+            });
         }
     }
     Ok(if all.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })

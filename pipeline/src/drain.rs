@@ -54,7 +54,12 @@ pub fn outlet<'scope>(input: Stream<'scope>, name: &str, outlet: Outlet) -> Stre
         let activator = scope.activator_for(info.address);
         let mut capability = Some(capability);
         let mut told = Some(0);
-        move |(input, frontier), _: &mut timely::dataflow::operators::generic::OutputBuilderSession<'_, Time, timely::container::CapacityContainerBuilder<Vec<Message>>>| {
+        move |(input, frontier),
+              _: &mut timely::dataflow::operators::generic::OutputBuilderSession<
+            '_,
+            Time,
+            timely::container::CapacityContainerBuilder<Vec<Message>>,
+        >| {
             input.for_each(|stamp, container| {
                 let time = *stamp.least().expect("every message has a time");
                 container.retain(|message| match message {

@@ -22,8 +22,8 @@ use timely::dataflow::operators::generic::source;
 use timely::scheduling::SyncActivator;
 use tokio::sync::watch;
 
-use crate::budget::Budget;
 use crate::binding::Bindings;
+use crate::budget::Budget;
 
 /// How long logical time may stand still while the dataflow has enough to do, in milliseconds.
 pub const LOADED_TICK: Time = 20;
@@ -143,7 +143,8 @@ impl Feed {
             tracing::error!(source = self.name, "{error}");
             self.account.error(error.to_string());
         }
-        let batches: Vec<Batch> = chunk.batches.into_iter().map(|(kind, rows)| Batch::new(&kind, refused_at(time, &kind, rows), origin)).collect();
+        let batches: Vec<Batch> =
+            chunk.batches.into_iter().map(|(kind, rows)| Batch::new(&kind, refused_at(time, &kind, rows), origin)).collect();
         let mut bytes = 0;
         for batch in &batches {
             self.account.receive(batch.len());
@@ -180,7 +181,13 @@ fn now() -> Time {
 }
 
 /// Adds a source to the dataflow of a worker. The activator goes to the source's thread.
-pub fn inlet<'scope>(scope: Scope<'scope, Time>, name: &str, number: u32, inlet: Inlet, register: impl FnOnce(SyncActivator) + 'static) -> Stream<'scope> {
+pub fn inlet<'scope>(
+    scope: Scope<'scope, Time>,
+    name: &str,
+    number: u32,
+    inlet: Inlet,
+    register: impl FnOnce(SyncActivator) + 'static,
+) -> Stream<'scope> {
     source(scope, name, |capability, info| {
         let address = info.address;
         register(scope.worker().sync_activator_for(address.to_vec()));

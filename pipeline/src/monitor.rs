@@ -30,10 +30,12 @@ impl Monitor {
         let terminal = std::io::stderr().is_terminal();
         let thread = std::thread::spawn(move || {
             let started = Instant::now();
-            let bar = ProgressBar::with_draw_target(None, if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
+            let bar =
+                ProgressBar::with_draw_target(None, if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
             bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}").expect("the template is right"));
             // The channel closes when the monitor is dropped: that wakes us at once.
-            while stopped.recv_timeout(if terminal { REDRAW } else { LINE }).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(if terminal { REDRAW } else { LINE }).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
                 let nodes = nodes(&plan);
                 if terminal {
                     bar.set_message(format!("{}\n{}", plan.name, table(&nodes, started.elapsed().as_secs_f64())));
@@ -41,7 +43,14 @@ impl Monitor {
                 } else {
                     for node in &nodes {
                         let t = &node.totals;
-                        tracing::info!(node = node.name, received = t.received, sent = t.sent, rejected = t.rejected(), late = t.late, "progress");
+                        tracing::info!(
+                            node = node.name,
+                            received = t.received,
+                            sent = t.sent,
+                            rejected = t.rejected(),
+                            late = t.late,
+                            "progress"
+                        );
                     }
                 }
             }

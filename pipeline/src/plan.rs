@@ -92,7 +92,8 @@ impl Plan {
         let writes_letters = |kinds: &[Arc<Kind>]| kinds.iter().any(|k| k.name == DEAD_LETTER.name);
         let nodes = self.sources.iter().map(|n| (&n.name, &n.kinds)).chain(self.operators.iter().map(|n| (&n.name, &n.kinds)));
         let stored = |name: &String| self.sinks.iter().any(|s| writes_letters(&s.kinds) && s.inputs.contains(name));
-        let inputs: Vec<String> = nodes.filter(|(name, kinds)| writes_letters(kinds) && !stored(name)).map(|(name, _)| name.clone()).collect();
+        let inputs: Vec<String> =
+            nodes.filter(|(name, kinds)| writes_letters(kinds) && !stored(name)).map(|(name, _)| name.clone()).collect();
         if inputs.is_empty() {
             return;
         }
@@ -119,7 +120,14 @@ impl Plan {
 }
 
 fn planned<T: ?Sized>(node: graph::Node<T>, clocks: Vec<SourceClock>) -> Node<T> {
-    Node { name: node.name, inputs: node.inputs, kinds: node.outputs, clocks: clocks.into(), component: node.component, account: Arc::default() }
+    Node {
+        name: node.name,
+        inputs: node.inputs,
+        kinds: node.outputs,
+        clocks: clocks.into(),
+        component: node.component,
+        account: Arc::default(),
+    }
 }
 
 /// The clocks of every source above, once.

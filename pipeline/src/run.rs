@@ -16,8 +16,8 @@ use sinks::{OpenSink, SinkError, Writer};
 use sources::dialect::Dialects;
 use sources::{OpenSource, Reader, SourceError};
 use timely::dataflow::Scope;
-use timely::dataflow::operators::vec::Filter as _;
 use timely::dataflow::operators::probe::{Handle as Probe, Probe as _};
+use timely::dataflow::operators::vec::Filter as _;
 use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
 use tokio::sync::watch;
@@ -233,7 +233,12 @@ impl Shared {
                 streams.insert(&node.name, feed::inlet(scope, &node.name, number as u32, inlet.clone(), register));
             }
             for node in &plan.operators {
-                let cx = Context { node: node.name.clone(), account: node.account.clone(), sources: node.clocks.clone(), dialects: self.dialects.clone() };
+                let cx = Context {
+                    node: node.name.clone(),
+                    account: node.account.clone(),
+                    sources: node.clocks.clone(),
+                    dialects: self.dialects.clone(),
+                };
                 let stream = node.component.build(gather(scope, &streams, &node.inputs), &cx);
                 streams.insert(&node.name, stream);
             }

@@ -46,7 +46,9 @@ impl Summary {
     pub fn of(plan: &Plan, elapsed: Duration, failed: bool) -> Summary {
         let nodes: Vec<(Role, &[String], NodeSummary)> = plan
             .accounts()
-            .map(|(role, name, inputs, account)| (role, inputs, NodeSummary { name: name.to_owned(), role: role_name(role), totals: account.totals() }))
+            .map(|(role, name, inputs, account)| {
+                (role, inputs, NodeSummary { name: name.to_owned(), role: role_name(role), totals: account.totals() })
+            })
             .collect();
         let mut imbalances = Vec::new();
         let sent: BTreeMap<&str, &Totals> = nodes.iter().map(|(_, _, n)| (n.name.as_str(), &n.totals)).collect();
@@ -55,23 +57,45 @@ impl Summary {
             if !t.balances() {
                 imbalances.push(format!(
                     "{} `{}` received {} rows, but accepted {}, ignored {}, came late {}, rejected {}",
-                    node.role, node.name, t.received, t.accepted, t.ignored, t.late, t.rejected()
+                    node.role,
+                    node.name,
+                    t.received,
+                    t.accepted,
+                    t.ignored,
+                    t.late,
+                    t.rejected()
                 ));
             }
             for (kind, received) in &t.arrived {
                 let expected: u64 = inputs.iter().filter_map(|i| sent[i.as_str()].by_kind.get(kind)).sum();
                 if *received != expected {
-                    imbalances.push(format!("{} `{}` received {received} `{kind}` rows, but the nodes before it sent {expected}", node.role, node.name));
+                    imbalances.push(format!(
+                        "{} `{}` received {received} `{kind}` rows, but the nodes before it sent {expected}",
+                        node.role, node.name
+                    ));
                 }
             }
             let letters = t.by_kind.get("dead_letter").copied().unwrap_or(0);
             if *role != Role::Sink && (letters < t.rejected() || letters > t.rejected() + t.late) {
-                imbalances.push(format!("{} `{}` rejected {} rows and {} were late, but it sent {letters} dead letters", node.role, node.name, t.rejected(), t.late));
+                imbalances.push(format!(
+                    "{} `{}` rejected {} rows and {} were late, but it sent {letters} dead letters",
+                    node.role,
+                    node.name,
+                    t.rejected(),
+                    t.late
+                ));
             }
         }
-        let errors: Vec<String> = nodes.iter().flat_map(|(_, _, n)| n.totals.errors.iter().map(|e| format!("{} `{}`: {e}", n.role, n.name))).collect();
+        let errors: Vec<String> =
+            nodes.iter().flat_map(|(_, _, n)| n.totals.errors.iter().map(|e| format!("{} `{}`: {e}", n.role, n.name))).collect();
         debug_assert!(!failed || !errors.is_empty(), "a source that failed says why");
-        Summary { pipeline: plan.name.clone(), seconds: elapsed.as_secs_f64(), nodes: nodes.into_iter().map(|(_, _, n)| n).collect(), imbalances, errors }
+        Summary {
+            pipeline: plan.name.clone(),
+            seconds: elapsed.as_secs_f64(),
+            nodes: nodes.into_iter().map(|(_, _, n)| n).collect(),
+            imbalances,
+            errors,
+        }
     }
 
     /// Whether the run came to a good end: everything balances and nothing was lost.
@@ -113,12 +137,28 @@ pub fn table(nodes: &[NodeSummary], seconds: f64) -> String {
         };
         let counts = [t.received, t.sent, t.ignored, t.rejected(), t.late, t.retracted].map(grouped);
         let [received, sent, ignored, rejected, late, retracted] = counts;
-        lines.push([format!("{role} {name}"), received, sent, ignored, rejected, late, retracted, bytesize::ByteSize(t.bytes).to_string(), grouped(rate), watermark]);
+        lines.push([
+            format!("{role} {name}"),
+            received,
+            sent,
+            ignored,
+            rejected,
+            late,
+            retracted,
+            bytesize::ByteSize(t.bytes).to_string(),
+            grouped(rate),
+            watermark,
+        ]);
     }
     let widths: Vec<usize> = (0..lines[0].len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for line in lines {
-        let cells: Vec<String> = line.iter().zip(&widths).enumerate().map(|(c, (cell, &w))| if c == 0 { format!("{cell:<w$}") } else { format!("{cell:>w$}") }).collect();
+        let cells: Vec<String> = line
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(c, (cell, &w))| if c == 0 { format!("{cell:<w$}") } else { format!("{cell:>w$}") })
+            .collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());
     }
     text
@@ -126,7 +166,9 @@ pub fn table(nodes: &[NodeSummary], seconds: f64) -> String {
 
 /// The nodes of a plan and their counters now.
 pub fn nodes(plan: &Plan) -> Vec<NodeSummary> {
-    plan.accounts().map(|(role, name, _, account)| NodeSummary { name: name.to_owned(), role: role_name(role), totals: account.totals() }).collect()
+    plan.accounts()
+        .map(|(role, name, _, account)| NodeSummary { name: name.to_owned(), role: role_name(role), totals: account.totals() })
+        .collect()
 }
 
 fn role_name(role: Role) -> &'static str {
@@ -142,7 +184,7 @@ fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -30,7 +30,12 @@ mod text;
 
 /// Every sink, in the order of the manual.
 pub fn registry() -> Vec<Declaration<dyn Sink>> {
-    vec![config::declare::<_, clickhouse::ClickHouse>(), config::declare::<_, file::File>(), config::declare::<_, print::Print>(), config::declare::<_, parquet::Parquet>()]
+    vec![
+        config::declare::<_, clickhouse::ClickHouse>(),
+        config::declare::<_, file::File>(),
+        config::declare::<_, print::Print>(),
+        config::declare::<_, parquet::Parquet>(),
+    ]
 }
 
 /// A checked sink, ready to be opened.

@@ -26,6 +26,8 @@ pub struct Rows<'a> {
     pub numbers: &'a [u32],
     /// The rows to look at: those that are not late and name an instrument.
     pub usable: &'a [u32],
+    /// The rows that are late: not to be judged, but known to exist.
+    pub late: &'a [u32],
 }
 
 impl Rows<'_> {
@@ -51,13 +53,21 @@ pub struct Detectors {
     made: AnomalyBuilder,
     text: String,
     usable: Vec<u32>,
+    late: Vec<u32>,
 }
 
 impl Detectors {
     /// Detectors, each with its name and the kinds that it reads.
     pub fn new(detectors: impl IntoIterator<Item = (&'static str, Box<dyn Detector>, Vec<&'static str>)>) -> Self {
         let running = detectors.into_iter().map(|(name, detector, reads)| Running { name, detector, reads }).collect();
-        Detectors { running, instruments: Instruments::default(), made: AnomalyBuilder::default(), text: String::new(), usable: Vec::new() }
+        Detectors {
+            running,
+            instruments: Instruments::default(),
+            made: AnomalyBuilder::default(),
+            text: String::new(),
+            usable: Vec::new(),
+            late: Vec::new(),
+        }
     }
 
     /// The kinds that some detector reads, each once.
@@ -72,11 +82,13 @@ impl Detectors {
     fn sift(&mut self, advance: &Advance, batch: &Batch, causes: &Causes<'_>, numbers: &[u32], out: &mut Output) {
         let derived = DERIVED.contains(&batch.kind.name.as_ref());
         self.usable.clear();
+        self.late.clear();
         for (row, number) in (0_u32..).zip(numbers) {
             let cause = causes.at(row as usize);
             if *number == NONE || batch.diff(row as usize) < 0 {
                 bury(batch, row as usize, "malformed", "it names no instrument, or takes a record back", advance.time, out);
             } else if !derived && cause.event_time.is_some_and(|t| t < advance.before) {
+                self.late.push(row);
                 late(batch, row as usize, cause, advance, out);
             } else {
                 self.usable.push(row);
@@ -103,7 +115,7 @@ impl Keyed for Detectors {
                 before: advance.before,
                 latest,
             };
-            let rows = Rows { batch, causes, numbers: &numbers, usable: &self.usable };
+            let rows = Rows { batch, causes, numbers: &numbers, usable: &self.usable, late: &self.late };
             for running in self.running.iter_mut().filter(|r| r.reads.iter().any(|kind| *kind == batch.kind.name)) {
                 running.detector.observe(&rows, &mut findings);
             }

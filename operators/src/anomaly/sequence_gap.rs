@@ -2,7 +2,8 @@
 //!
 //! Trade ids of an instrument are dense on the venues that number their trades (Binance): each is the one before
 //! plus one. A hole is reported once the watermark has passed the trade behind it, because what could still fill it
-//! in time would have come by then; so neither disorder nor duplicates matter. Ids that are no numbers are not
+//! in time would have come by then; so neither disorder nor duplicates matter. A trade that comes late is not missing
+//! either: unless its hole was told before, it fills it. Ids that are no numbers are not
 //! looked at. Gaps in the chain of a book's deltas are told by the book itself, in its `gap` events.
 
 use config::Check;
@@ -81,9 +82,9 @@ impl Detector for Gaps {
     fn observe(&mut self, rows: &Rows<'_>, findings: &mut Findings<'_>) {
         if rows.batch.kind.name == TRADE.name {
             let trades = TradeRows::of(&rows.batch.rows).expect("these are trades");
-            for (row, number, cause) in rows.iter() {
+            for row in rows.usable.iter().chain(rows.late).map(|row| *row as usize) {
                 if let Ok(id) = trades.trade_id.value(row).parse() {
-                    self.see(number, Seen { id, time: trades.event_time.value(row), cause }, findings);
+                    self.see(rows.numbers[row], Seen { id, time: trades.event_time.value(row), cause: rows.causes.at(row) }, findings);
                 }
             }
         } else {
@@ -276,6 +277,18 @@ mod tests {
         rig.trades = vec![trade("A", 20, 2, "1")];
         rig.finish();
         assert_eq!((rig.found().len(), rig.late()), (1, 1));
+    }
+
+    #[test]
+    fn a_late_trade_is_not_missing() {
+        let mut rig = Rig::new("sequence_gap = {}");
+        rig.trades = vec![trade("A", 10, 1, "1")];
+        rig.advance(50);
+        rig.trades = vec![trade("A", 40, 2, "1"), trade("A", 60, 3, "1"), trade("A", 70, 5, "1")];
+        rig.advance(65);
+        rig.trades = vec![trade("A", 61, 4, "1")];
+        rig.finish();
+        assert_eq!((rig.found().len(), rig.late()), (0, 2));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::kinds::{BAR, BarRows, Trade, TradeBuilder};
+use model::kinds::{BAR, Trade, TradeBuilder};
 use model::{Account, Batch, Decimal, Message, Origin, Progress};
 use proptest::prelude::*;
 
@@ -209,7 +209,7 @@ fn missing_ids_are_a_gap_and_a_huge_trade_is_refused() {
 
 #[test]
 fn options_are_checked() {
-    let check = |options: &str| config::component::component::<dyn Operator, Bars>(options, &[TRADE.clone()]).map(drop);
+    let check = |options: &str| config::component::component::<dyn Operator, Bars>(options, std::slice::from_ref(&TRADE)).map(drop);
     assert!(check("every = \"1m\"").is_ok());
     assert!(check("every = [\"1s\", \"1m\"]\nlateness = \"5s\"\nlate = \"count\"").is_ok());
     assert!(check("every = \"250ms\"").unwrap_err().contains("not a whole number of seconds"));

@@ -72,12 +72,22 @@ fn compare_bars(folder: &Path, expected: &Value) {
         let here = format!("market = '{market}' AND symbol = '{symbol}'");
         let query = format!("SELECT * FROM bars WHERE {here} AND interval_seconds = 60 ORDER BY start");
         let bars = rows(folder, &query);
-        let wanted: BTreeMap<i64, &Value> = expected["bars_1m_by_T"].as_object().unwrap().iter().map(|(t, bar)| (t.parse().unwrap(), bar)).collect();
+        let wanted: BTreeMap<i64, &Value> =
+            expected["bars_1m_by_T"].as_object().unwrap().iter().map(|(t, bar)| (t.parse().unwrap(), bar)).collect();
         assert_eq!(bars.len(), wanted.len(), "{name}: bars");
         for (bar, (start, wanted)) in bars.iter().zip(wanted) {
             let shown = model::time::display(start * 1_000);
             assert_eq!(bar["start"].as_str().map(|s| &s[..19]), Some(&shown[..19]), "{name}: {bar}");
-            for (column, field) in [("open", "o"), ("high", "h"), ("low", "l"), ("close", "c"), ("volume", "v"), ("buy_volume", "bv"), ("quote_volume", "qv"), ("vwap", "vwap_12")] {
+            for (column, field) in [
+                ("open", "o"),
+                ("high", "h"),
+                ("low", "l"),
+                ("close", "c"),
+                ("volume", "v"),
+                ("buy_volume", "bv"),
+                ("quote_volume", "qv"),
+                ("vwap", "vwap_12"),
+            ] {
                 assert_eq!(number(&bar[column]), number(&wanted[field]), "{name}: {column} of {bar}");
             }
             assert_eq!(bar["trades"], wanted["n"], "{name}: {bar}");
@@ -85,10 +95,20 @@ fn compare_bars(folder: &Path, expected: &Value) {
         }
         let seconds = rows(folder, &format!("SELECT count(*) AS n FROM bars WHERE {here} AND interval_seconds = 1"));
         assert_eq!(seconds[0]["n"], expected["bars_1s_count"], "{name}: bars of a second");
-        let totals = rows(folder, &format!("SELECT sum(volume) AS volume, sum(buy_volume) - sum(sell_volume) AS cvd FROM bars WHERE {here} AND interval_seconds = 1"));
+        let totals = rows(
+            folder,
+            &format!(
+                "SELECT sum(volume) AS volume, sum(buy_volume) - sum(sell_volume) AS cvd FROM bars WHERE {here} AND interval_seconds = 1"
+            ),
+        );
         assert_eq!(number(&totals[0]["volume"]), number(&expected["trades"]["volume"]), "{name}: volume");
         assert_eq!(number(&totals[0]["cvd"]), number(&expected["trades"]["cvd_taker_buy_minus_sell"]), "{name}: CVD");
-        let trades = rows(folder, &format!("SELECT count(*) AS n, min(trade_id) AS first, max(trade_id) AS last, sum(price * quantity) AS notional FROM trades WHERE {here}"));
+        let trades = rows(
+            folder,
+            &format!(
+                "SELECT count(*) AS n, min(trade_id) AS first, max(trade_id) AS last, sum(price * quantity) AS notional FROM trades WHERE {here}"
+            ),
+        );
         assert_eq!(trades[0]["n"], expected["counts"]["trade"], "{name}: trades");
         for (column, field) in [("first", "trade_id_first"), ("last", "trade_id_last")] {
             assert_eq!(trades[0][column].as_str().unwrap(), expected[field].to_string(), "{name}: {column} trade");
@@ -119,7 +139,8 @@ fn compare_books(folder: &Path, expected: &Value) {
         assert_eq!(last["oracle_mismatches"], 0, "{name}: {last}");
         assert_eq!(last["oracle_checks"], expected["bookticker_oracle_matches"], "{name}: {last}");
 
-        let top = rows(folder, &format!("SELECT * FROM book_snapshots WHERE {here} AND origin = 'book' ORDER BY sequence DESC LIMIT 1")).remove(0);
+        let top = rows(folder, &format!("SELECT * FROM book_snapshots WHERE {here} AND origin = 'book' ORDER BY sequence DESC LIMIT 1"))
+            .remove(0);
         for (side, wanted) in [("bid", &book["bids_top5"]), ("ask", &book["asks_top5"])] {
             for (i, level) in wanted.as_array().unwrap().iter().enumerate() {
                 let (price, quantity) = (&top[format!("{side}_prices")][i], &top[format!("{side}_quantities")][i]);
@@ -155,7 +176,11 @@ fn bars_do_not_depend_on_the_order_of_arrival_within_the_lateness() {
         let spot = ["spot/btcusdt_20240808.gz", "spot/btcusdt_20240809.gz"].map(|f| binance.join(f));
         shuffle(&spot, &folder.path().join("spot.ndjson"), seed);
         shuffle(&[binance.join("usdm/btcusdt_20240808.gz")], &folder.path().join("usdm.ndjson"), seed);
-        run(folder.path(), &pipeline(&format!("{}/spot.ndjson", folder.path().display()), &format!("{}/usdm.ndjson", folder.path().display())), workers);
+        run(
+            folder.path(),
+            &pipeline(&format!("{}/spot.ndjson", folder.path().display()), &format!("{}/usdm.ndjson", folder.path().display())),
+            workers,
+        );
         compare_bars(folder.path(), &expected);
     }
 }

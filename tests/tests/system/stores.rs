@@ -27,7 +27,8 @@ fn clickhouse_s3_and_a_folder_hold_the_same_rows() {
     let local = tempfile::tempdir().unwrap();
     let data = local.path().join("data");
     let pipeline = std::fs::read_to_string(root().join("examples/tiers/pipeline.toml")).unwrap();
-    let cold_only = pipeline.split("[sinks.hot]").next().unwrap().to_owned() + "[sinks.cold]\ntype = \"parquet\"\ninputs = [\"records\", \"bars\"]\n";
+    let cold_only =
+        pipeline.split("[sinks.hot]").next().unwrap().to_owned() + "[sinks.cold]\ntype = \"parquet\"\ninputs = [\"records\", \"bars\"]\n";
     let file = local.path().join("pipeline.toml");
     std::fs::write(&file, cold_only).unwrap();
     marketprism(["run", file.to_str().unwrap(), "--data", data.to_str().unwrap()]).expect_success();
@@ -58,7 +59,11 @@ fn clickhouse_s3_and_a_folder_hold_the_same_rows() {
     compare("both tiers", &expected, &answers(&tiers, &environment));
 
     let hot = tempfile::tempdir().unwrap();
-    std::fs::write(hot.path().join("marketprism.toml"), "[hot]\nurl = \"${CLICKHOUSE_URL}\"\nuser = \"${CLICKHOUSE_USER}\"\npassword = \"${CLICKHOUSE_PASSWORD}\"\nkeep_days = 0\n").unwrap();
+    std::fs::write(
+        hot.path().join("marketprism.toml"),
+        "[hot]\nurl = \"${CLICKHOUSE_URL}\"\nuser = \"${CLICKHOUSE_USER}\"\npassword = \"${CLICKHOUSE_PASSWORD}\"\nkeep_days = 0\n",
+    )
+    .unwrap();
     compare("hot alone", &expected, &answers(hot.path(), &environment));
 
     let cold = tempfile::tempdir().unwrap();
@@ -78,7 +83,11 @@ fn compare(what: &str, expected: &[String], found: &[String]) {
     for ((query, expected), found) in QUERIES.iter().zip(expected).zip(found) {
         if expected != found {
             let difference = expected.lines().zip(found.lines()).find(|(e, f)| e != f);
-            panic!("{what}: {query}\n{} rows expected, {} came; first difference: {difference:#?}", expected.lines().count(), found.lines().count());
+            panic!(
+                "{what}: {query}\n{} rows expected, {} came; first difference: {difference:#?}",
+                expected.lines().count(),
+                found.lines().count()
+            );
         }
     }
 }

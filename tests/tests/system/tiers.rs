@@ -28,7 +28,6 @@ type TestResult = Result<(), Box<dyn Error>>;
 /// 2024-08-08T12:00:00Z.
 const NOON: Micros = 1_723_118_400_000_000;
 const MINUTE: Micros = 60_000_000;
-const DAY: Micros = 1_440 * MINUTE;
 
 static BUCKETS: LazyLock<SeaweedFs> = LazyLock::new(|| SeaweedFs::start().unwrap_or_else(|error| panic!("{error}")));
 
