@@ -337,22 +337,19 @@ async fn replace(table: &Table, inputs: &[LogicalFileView], merged: Merged) -> D
     }
 }
 
-/// Removes files that no version within the table's retention refers to. While the pipeline runs that is done now and
-/// then, and thoroughly: files that a crash left without a log entry are found by listing everything.
+/// Removes files that no version within the table's retention refers to: now and then while the pipeline runs, and when
+/// it ends. They are found by listing everything: a crash leaves files that the log never knew, and a checkpoint
+/// forgets those that were removed longer ago than the retention.
 async fn vacuum(table: &Table, effort: Effort) -> DeltaResult<()> {
-    let mode = match effort {
-        Effort::Last => VacuumMode::Lite,
-        Effort::Often => {
-            let mut vacuumed = table.vacuumed.lock().await;
-            if vacuumed.elapsed() < VACUUM_EVERY {
-                return Ok(());
-            }
-            *vacuumed = Instant::now();
-            VacuumMode::Full
+    if effort == Effort::Often {
+        let mut vacuumed = table.vacuumed.lock().await;
+        if vacuumed.elapsed() < VACUUM_EVERY {
+            return Ok(());
         }
-    };
+        *vacuumed = Instant::now();
+    }
     let delta = table.delta.lock().await.clone();
-    let (_, removed) = delta.vacuum().with_mode(mode).await?;
+    let (_, removed) = delta.vacuum().with_mode(VacuumMode::Full).await?;
     if !removed.files_deleted.is_empty() {
         info!(table = table.name(), files = removed.files_deleted.len(), "removed files that nobody refers to");
     }
