@@ -12,7 +12,7 @@ use crate::kind::Kind;
 
 /// Declares kinds: for each the [`Kind`](crate::Kind) itself, a borrowed row, a builder and a typed view.
 #[macro_export]
-macro_rules! kinds {
+macro_rules! declare_kinds {
     ($(
         $(#[doc = $doc:literal])+
         $name:literal $(in $table:literal)? as $constant:ident, $row:ident, $builder:ident, $rows:ident
@@ -122,7 +122,7 @@ pub fn market_data() -> impl Iterator<Item = &'static Arc<Kind>> {
     all().into_iter().filter(|k| !DERIVED.contains(&k.name.as_ref()))
 }
 
-kinds! {
+declare_kinds! {
     /// A message as the venue sent it, with where and when it was received. Never stored as it is:
     /// `normalise` turns it into records of the other kinds, or into a dead letter.
     "frame" as FRAME, Frame, FrameBuilder, FrameRows

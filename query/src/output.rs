@@ -73,7 +73,7 @@ pub async fn write(answer: Answer, format: Format, out: impl Write + Send) -> Re
 /// Writes an answer into a file, which appears under its name when it is complete; returns its number of rows.
 ///
 /// # Errors
-/// As [`write`]. The file that was there before is then untouched.
+/// As [`write()`]. The file that was there before is then untouched.
 pub async fn write_file(answer: Answer, format: Format, path: &Path) -> Result<u64, QueryError> {
     let at = |error: io::Error| QueryError::Output { place: path.display().to_string(), what: error.to_string() };
     let mut partial = path.as_os_str().to_owned();

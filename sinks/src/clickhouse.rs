@@ -2,7 +2,7 @@
 //!
 //! - Tables are made from the kinds' declarations, or checked: columns, types, engine, and what exactly-once needs.
 //! - An epoch becomes inserts of one block of one partition each, which ClickHouse stores whole or not at all, under a
-//!   token that it recognises when the insert is repeated (see [`blocks`]). So rows are neither lost nor doubled when
+//!   token that it recognises when the insert is repeated (see `blocks`). So rows are neither lost nor doubled when
 //!   the server, the network or this process fails in between.
 //! - A revisable record is written with its logical time as version into a `ReplacingMergeTree`, which is idempotent by
 //!   itself; a record that was taken back is written as deleted. `SELECT ... FINAL` sees the newest version of each.

@@ -1,6 +1,6 @@
 //! `anomaly`: what in the data should not be trusted, as records.
 //!
-//! Each detector is one file with its options, its state and its tests, and one line in [`DETECTORS`]. A detector
+//! Each detector is one file with its options, its state and its tests, and one line in `DETECTORS`. A detector
 //! takes rows as they come and tells what it finds once the watermark has passed them, in the order of event
 //! time; so what is found depends neither on the order of arrival within the watermark nor on batches or workers.
 //! Rows that come behind the watermark are counted as late and kept as dead letters: judging them would make an

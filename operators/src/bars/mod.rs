@@ -6,8 +6,8 @@
 //! and last trade by (event time, trade id), so bars do not depend on the order of arrival, on batch sizes or
 //! on the number of workers.
 //!
-//! Trades are combined where they are ([`combine`]) into partial bars of a slot that divides every interval,
-//! and only these are exchanged and merged ([`merge`]) into the windows of each interval.
+//! Trades are combined where they are (`combine`) into partial bars of a slot that divides every interval,
+//! and only these are exchanged and merged (`merge`) into the windows of each interval.
 
 use std::sync::Arc;
 

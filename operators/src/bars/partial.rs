@@ -12,7 +12,7 @@ use model::Decimal;
 use model::columns::{Bytes, Decimal as DecimalColumn, Integer, Label, Text, Time};
 use model::time::Micros;
 
-model::kinds! {
+model::declare_kinds! {
     /// A partial bar on its way to the worker that owns its instrument, or in a checkpoint.
     "partial_bar" as PARTIAL_BAR, PartialBar, PartialBarBuilder, PartialBarRows
     time ["slot"] key ["venue", "market", "symbol", "interval_seconds", "slot"] revisable false

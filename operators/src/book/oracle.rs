@@ -35,7 +35,7 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    /// Holds a quote; beyond [`MOST`] the oldest is forgotten.
+    /// Holds a quote; beyond `MOST` the oldest is forgotten.
     pub fn hold(&mut self, quote: Quote) {
         let at = self.waiting.iter().rposition(|q| q.sequence <= quote.sequence).map_or(0, |at| at + 1);
         self.waiting.insert(at, quote);

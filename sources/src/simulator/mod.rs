@@ -6,7 +6,7 @@
 //! rebuilt from them equals every bookTicker of the same update number. With faults, the truth file says where
 //! each one is, told from what was sent.
 //!
-//! [`market`] decides what happens, [`frames`] how the venue writes it, [`simulation`] what reaches the client.
+//! `market` decides what happens, `frames` how the venue writes it, `simulation` what reaches the client.
 
 use std::path::PathBuf;
 use std::sync::Arc;
