@@ -27,6 +27,7 @@ pub struct Account {
     by_kind: Mutex<BTreeMap<String, u64>>,
     arrived: Mutex<BTreeMap<String, u64>>,
     watermark: AtomicI64,
+    share: AtomicU64,
     errors: Mutex<Vec<String>>,
 }
 
@@ -77,6 +78,11 @@ impl Account {
         self.watermark.fetch_max(watermark, Relaxed);
     }
 
+    /// So much of a source was handed over, from 0 to 1.
+    pub fn share(&self, share: f64) {
+        self.share.store(share.to_bits(), Relaxed);
+    }
+
     /// Something went wrong that did not stop the node: it is told in the summary.
     pub fn error(&self, error: impl Into<String>) {
         self.errors.lock().expect("no counter panics").push(error.into());
@@ -95,6 +101,7 @@ impl Account {
             rejected: self.rejected.lock().expect("no counter panics").iter().map(|(k, v)| ((*k).to_owned(), *v)).collect(),
             arrived: self.arrived.lock().expect("no counter panics").clone(),
             by_kind: self.by_kind.lock().expect("no counter panics").clone(),
+            share: Some(f64::from_bits(self.share.load(Relaxed))).filter(|s| *s > 0.0),
             watermark: Some(self.watermark.load(Relaxed)).filter(|w| *w != 0),
             errors: self.errors.lock().expect("no counter panics").clone(),
         }
@@ -114,7 +121,7 @@ fn add(counts: &Mutex<BTreeMap<String, u64>>, kind: &str, rows: usize) {
 }
 
 /// The counters of a node at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
     /// Rows that arrived.
     pub received: u64,
@@ -136,6 +143,8 @@ pub struct Totals {
     pub arrived: BTreeMap<String, u64>,
     /// Rows sent on, by kind.
     pub by_kind: BTreeMap<String, u64>,
+    /// How much of a source was handed over, from 0 to 1, where its end is known.
+    pub share: Option<f64>,
     /// The event time that the node has come to.
     pub watermark: Option<Micros>,
     /// What went wrong without stopping the node.

@@ -5,7 +5,7 @@
 //! tables, no clock and no chance. So a row and its retraction give the same, and a replay gives it again.
 //!
 //! Numbers are exact: a literal such as `0.1` is a decimal, decimals are widened before they are multiplied or
-//! divided ([`crate::widen`]), whole numbers that overflow are an error, and a decimal is rounded, half to even,
+//! divided ([`sql::Widen`]), whole numbers that overflow are an error, and a decimal is rounded, half to even,
 //! only when it goes into a column. Where an expression cannot be evaluated (division by zero, a cast that
 //! fails, a result that does not fit) it fails for that row and no other.
 
@@ -27,9 +27,9 @@ use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::prelude::SessionConfig;
 use model::{Decimal, Kind, Type, decimal};
+use sql::Widen;
 
 use crate::fault::{self, Fault};
-use crate::widen::Widen;
 
 /// Parses and knows the functions; no table is in it.
 static SESSION: LazyLock<SessionState> = LazyLock::new(|| {

@@ -28,7 +28,6 @@ pub mod filter;
 pub mod instruments;
 pub mod normalise;
 pub mod rows;
-pub mod widen;
 
 pub use dataflow::{Advance, Keyed, Output, Stream, Transform};
 

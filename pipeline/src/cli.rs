@@ -3,7 +3,8 @@
 //! Results go to standard output, everything else to standard error. The exit status is 0 when all is well, 1
 //! when a pipeline, a run or a query has errors, 2 when the command itself is wrong.
 
-use std::io::{IsTerminal, Write};
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Common {
     /// Override any key of the pipeline or the settings, e.g. `sources.trades.path=trades.ndjson`
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
     set: Vec<String>,
     /// The folder for local state; the setting `data`
     #[arg(long)]
@@ -102,6 +103,13 @@ struct Common {
     /// How log lines are written
     #[arg(long, value_enum)]
     log: Option<Log>,
+}
+
+fn assignment(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((key, _)) if !key.trim().is_empty() => Ok(text.to_owned()),
+        _ => Err("write KEY=VALUE, e.g. `sources.trades.path=trades.ndjson`".into()),
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -284,6 +292,10 @@ fn validate(files: &[PathBuf], common: &Common, format: Report) -> Result<ExitCo
             Err(errors) => all.append(errors),
         }
     }
+    // A run would refuse them, too; several files of a folder share them.
+    for folder in files.iter().map(|file| folder_of(file)).collect::<BTreeSet<_>>() {
+        system(folder, common).err().into_iter().for_each(|errors| all.append(errors));
+    }
     match format {
         Report::Json => say(&serde_json::to_string_pretty(&all.to_json())?),
         Report::Text => {
@@ -313,8 +325,11 @@ fn check(file: &Path, common: &Common) -> Result<(Pipeline, Settings), Failure> 
     if !warnings.is_empty() {
         complain(&warnings.to_text(std::io::stderr().is_terminal()));
     }
-    let folder = file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok((pipeline, system(folder, common)?))
+    Ok((pipeline, system(folder_of(file), common)?))
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// The settings of a folder under the environment and the flags.
@@ -346,11 +361,15 @@ fn sql(settings: &Settings, sql: &str, format: Rows, output: Option<&Path>) -> R
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let answer = query::Engine::open(settings)?.sql(sql).await?;
-        match output {
-            Some(path) => query::output::write_file(answer, format, path).await?,
-            None => query::output::write(answer, format, std::io::stdout()).await?,
+        let mut out = Stdout { out: io::stdout(), gone: false };
+        let written = match output {
+            Some(path) => query::output::write_file(answer, format, path).await,
+            None => query::output::write(answer, format, &mut out).await,
         };
-        Ok(ExitCode::SUCCESS)
+        match written {
+            Err(_) if out.gone => Ok(ExitCode::SUCCESS),
+            written => Ok(written.map(|_| ExitCode::SUCCESS)?),
+        }
     })
 }
 
@@ -375,6 +394,22 @@ fn describe(table: &query::TableInfo) -> String {
     facts.extend(table.boundary.map(|b| format!("boundary {}", model::time::display(b))));
     let columns: Vec<String> = table.columns.iter().map(|c| format!("{} {}", c.name, c.ty)).collect();
     format!("{}: {}\n    {}\n    {}", table.name, table.doc, facts.join(", "), columns.join(", "))
+}
+
+/// Standard output. A reader that has gone away (`| head`) ends a query, but is no error.
+struct Stdout {
+    out: io::Stdout,
+    gone: bool,
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes).inspect_err(|e| self.gone |= e.kind() == ErrorKind::BrokenPipe)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush().inspect_err(|e| self.gone |= e.kind() == ErrorKind::BrokenPipe)
+    }
 }
 
 /// Writes a result. A reader that has gone away (`| head`) is no error.

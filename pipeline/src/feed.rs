@@ -115,6 +115,7 @@ impl Feed {
                 Ok(Some(chunk)) => {
                     time = if self.budget.is_loaded() && now() < time + LOADED_TICK { time } else { self.advance(time) };
                     chunks += 1;
+                    self.reader.share().into_iter().for_each(|share| self.account.share(share));
                     self.hand_over(chunk, Origin { source: self.source, chunk: chunks }, time, worker);
                     worker = (worker + 1) % self.outlets.senders.len();
                 }

@@ -8,13 +8,22 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::plan::Plan;
-use crate::summary::{nodes, table};
+use crate::plan::{Plan, Role};
+use crate::summary::{NodeSummary, nodes, role_name, table};
 
 /// How often the table is redrawn on a terminal.
 const REDRAW: Duration = Duration::from_millis(500);
 /// How often a line is logged where there is no terminal.
 const LINE: Duration = Duration::from_secs(5);
+
+/// Parts that the bar is divided into.
+const PARTS: u64 = 1_000;
+
+/// How much of the slowest source was handed over, if all have a known end.
+fn share(nodes: &[NodeSummary]) -> Option<f64> {
+    let sources = nodes.iter().filter(|n| n.role == role_name(Role::Source));
+    sources.map(|n| n.totals.share).reduce(|a, b| a.zip(b).map(|(a, b)| a.min(b))).flatten()
+}
 
 /// Shows a plan's progress until it is dropped.
 #[derive(Debug)]
@@ -32,12 +41,20 @@ impl Monitor {
             let started = Instant::now();
             let bar =
                 ProgressBar::with_draw_target(None, if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() });
-            bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} {msg}").expect("the template is right"));
+            let style = |template| ProgressStyle::with_template(template).expect("the template is right");
+            bar.set_style(style("{spinner} {elapsed_precise} {msg}"));
             // The channel closes when the monitor is dropped: that wakes us at once.
             while stopped.recv_timeout(if terminal { REDRAW } else { LINE }).is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout)
             {
                 let nodes = nodes(&plan);
                 if terminal {
+                    if let Some(share) = share(&nodes) {
+                        if bar.length().is_none() {
+                            bar.set_length(PARTS);
+                            bar.set_style(style("{bar:40} {percent:>3} % {elapsed_precise}, {eta} to go: {msg}"));
+                        }
+                        bar.set_position((share * PARTS as f64) as u64);
+                    }
                     bar.set_message(format!("{}\n{}", plan.name, table(&nodes, started.elapsed().as_secs_f64())));
                     bar.tick();
                 } else {

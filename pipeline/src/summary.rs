@@ -126,14 +126,14 @@ impl Summary {
 
 /// One line a node.
 pub fn table(nodes: &[NodeSummary], seconds: f64) -> String {
-    let head = ["node", "in", "out", "ignored", "rejected", "late", "retracted", "bytes", "rows/s", "watermark"].map(str::to_owned);
+    let head = ["node", "in", "out", "ignored", "rejected", "late", "retracted", "bytes", "rows/s", "watermark", "lag"].map(str::to_owned);
     let mut lines = vec![head];
     for NodeSummary { name, role, totals: t } in nodes {
         let rate = if seconds > 0.0 { (t.received as f64 / seconds) as u64 } else { 0 };
-        let watermark = match t.watermark {
-            None => "-".to_owned(),
-            Some(model::Progress::END) => "end".to_owned(),
-            Some(w) => time::display(w),
+        let (watermark, lag) = match t.watermark {
+            None => ("-".to_owned(), "-".to_owned()),
+            Some(model::Progress::END) => ("end".to_owned(), "-".to_owned()),
+            Some(w) => (time::display(w), lag(time::now().saturating_sub(w))),
         };
         let counts = [t.received, t.sent, t.ignored, t.rejected(), t.late, t.retracted].map(grouped);
         let [received, sent, ignored, rejected, late, retracted] = counts;
@@ -148,6 +148,7 @@ pub fn table(nodes: &[NodeSummary], seconds: f64) -> String {
             bytesize::ByteSize(t.bytes).to_string(),
             grouped(rate),
             watermark,
+            lag,
         ]);
     }
     let widths: Vec<usize> = (0..lines[0].len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0)).collect();
@@ -164,6 +165,13 @@ pub fn table(nodes: &[NodeSummary], seconds: f64) -> String {
     text
 }
 
+/// How far event time is behind the clock, to the millisecond and in two units at most.
+fn lag(micros: time::Micros) -> String {
+    let Ok(millis) = u64::try_from(micros / 1_000) else { return "0s".into() };
+    let text = humantime::format_duration(Duration::from_millis(millis)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
 /// The nodes of a plan and their counters now.
 pub fn nodes(plan: &Plan) -> Vec<NodeSummary> {
     plan.accounts()
@@ -171,7 +179,8 @@ pub fn nodes(plan: &Plan) -> Vec<NodeSummary> {
         .collect()
 }
 
-fn role_name(role: Role) -> &'static str {
+/// The word for a role.
+pub fn role_name(role: Role) -> &'static str {
     match role {
         Role::Source => "source",
         Role::Operator => "operator",

@@ -1,24 +1,15 @@
-//! Decimals that do not overflow.
+//! The exact decimals of [`sql::Widen`], in every part of a query.
 //!
-//! A price times a size has 24 fraction digits, and a quotient multiplies its numerator by 10¹⁶ first: in the 38 digits
-//! of a column `sum(price * quantity) / sum(quantity)` overflows at once. [`WidenDecimals`] therefore computes products
-//! and quotients of decimals as `Decimal256` of the precision and scale that the operands have: a product is exact up to 76
-//! digits, and a quotient has four fraction digits more than its numerator, which is given at least twelve. What does not even fit
-//! then is an error, never a wrong number. Columns stay as they are. Pipelines' expressions follow the same rule.
-//!
-//! The rule needs the true types of operands, so it coerces types itself as it goes, from the leaves to the root.
-//! DataFusion's own coercion, which follows, finds them coerced.
+//! DataFusion's own type coercion, which follows, finds the types coerced.
 
-use arrow::datatypes::{DataType, Decimal256Type, DecimalType};
+use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRewriter};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, cast};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::AnalyzerRule;
-use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
-use model::decimal;
+use sql::Widen;
 
 /// Widens the decimals of a plan. Must come before DataFusion's type coercion.
 #[derive(Debug, Default)]
@@ -39,8 +30,7 @@ fn widen(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let mut widen = Widen { schema: &schema, coerce: TypeCoercionRewriter::new(&schema) };
-        match expr.clone().rewrite(&mut widen) {
+        match expr.clone().rewrite(&mut Widen::new(&schema)) {
             Ok(widened) => Ok(widened.update_data(|expr| name.restore(expr))),
             // DataFusion's own coercion will say what is wrong with it.
             Err(_) => Ok(Transformed::no(expr)),
@@ -48,51 +38,6 @@ fn widen(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     })?
     // Also where no expression changed: the types of what lies below may have.
     .map_data(LogicalPlan::recompute_schema)
-}
-
-/// Coerces an expression and widens its decimals.
-struct Widen<'a> {
-    schema: &'a DFSchema,
-    coerce: TypeCoercionRewriter<'a>,
-}
-
-impl Widen<'_> {
-    fn operands(&self, left: Expr, op: Operator, right: Expr) -> Result<(Expr, Expr)> {
-        let (left_type, right_type) = (left.get_type(self.schema)?, right.get_type(self.schema)?);
-        // With a float, the result is one anyway.
-        let exact = |t: &DataType| t.is_decimal() || t.is_integer();
-        if !(exact(&left_type) && exact(&right_type) && (left_type.is_decimal() || right_type.is_decimal())) {
-            return Ok((left, right));
-        }
-        let least = if op == Operator::Divide { decimal::SCALE } else { 0 };
-        Ok((wide(left, &left_type, least), wide(right, &right_type, 0)))
-    }
-}
-
-impl TreeNodeRewriter for Widen<'_> {
-    type Node = Expr;
-
-    fn f_up(&mut self, expr: Expr) -> Result<Transformed<Expr>> {
-        match expr {
-            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Multiply | Operator::Divide), right }) => {
-                let (left, right) = self.operands(*left, op, *right)?;
-                self.coerce.f_up(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
-            }
-            other => self.coerce.f_up(other),
-        }
-    }
-}
-
-/// `operand` as `Decimal256` with at least `least` fraction digits.
-fn wide(operand: Expr, data_type: &DataType, least: i8) -> Expr {
-    let (precision, scale) = match data_type {
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => (*p, *s),
-        // Every 64-bit integer has at most 20 digits.
-        _ => (20, 0),
-    };
-    let more = (least - scale).max(0);
-    let wide = DataType::Decimal256((precision + more.unsigned_abs()).min(Decimal256Type::MAX_PRECISION), scale + more);
-    if *data_type == wide { operand } else { cast(operand, wide) }
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ pub trait Reader: Send {
     /// # Errors
     /// Only what makes going on impossible. Damage that leaves the rest usable travels in [`Chunk::errors`].
     async fn next(&mut self) -> Result<Option<Chunk>, SourceError>;
+
+    /// How much of the source was handed over, from 0 to 1, where its end is known.
+    fn share(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// Rows that a source hands over at once.

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::{Decompress, FlushDecompress, Status};
 
@@ -11,9 +13,9 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Bytes of compressed input read at once.
 const BUFFER: usize = 256 << 10;
 
-/// Opens a file and unpacks it as its first bytes say.
-pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    let mut input = BufReader::with_capacity(BUFFER, fs::File::open(path)?);
+/// Opens a file and unpacks it as its first bytes say. Bytes read of the file itself are counted in `read`.
+pub(super) fn open(path: &Path, read: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+    let mut input = BufReader::with_capacity(BUFFER, Counted { file: fs::File::open(path)?, read: read.clone() });
     let start = input.fill_buf()?;
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     if start.starts_with(&GZIP) {
@@ -33,16 +35,30 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
 /// The whole of a file, unpacked.
 pub(super) fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.read_to_end(&mut bytes)?;
+    open(path, &Arc::default())?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// A plain file: what was read to look at its beginning, and then the file itself without a buffer between.
-struct Plain(BufReader<fs::File>);
+struct Plain(BufReader<Counted>);
 
 impl Read for Plain {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.0.buffer().is_empty() { self.0.get_mut().read(into) } else { self.0.read(into) }
+    }
+}
+
+/// A file whose bytes are counted as they are read.
+struct Counted {
+    file: fs::File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.file.read(into)?;
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(bytes)
     }
 }
 

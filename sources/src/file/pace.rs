@@ -59,6 +59,10 @@ impl Reader for Paced {
         }
         Ok(Some(chunk))
     }
+
+    fn share(&self) -> Option<f64> {
+        self.reader.share()
+    }
 }
 
 impl Waiting {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::vec::IntoIter;
 
 use arrow::array::RecordBatch;
@@ -32,13 +33,13 @@ impl Layout {
     pub(super) fn probe(&self, path: &Path) -> Result<(), SourceError> {
         std::fs::File::open(path).map_err(|e| unreadable(path, e))?;
         match self {
-            Layout::Records { format: Format::Csv | Format::Parquet, .. } => self.open(path).map(drop),
+            Layout::Records { format: Format::Csv | Format::Parquet, .. } => self.open(path, &Arc::default()).map(drop),
             _ => Ok(()),
         }
     }
 
-    fn open(&self, path: &Path) -> Result<Box<dyn Part>, SourceError> {
-        let plain = || input::open(path).map_err(|e| unreadable(path, e));
+    fn open(&self, path: &Path, read: &Arc<AtomicU64>) -> Result<Box<dyn Part>, SourceError> {
+        let plain = || input::open(path, read).map_err(|e| unreadable(path, e));
         Ok(match self {
             Layout::Frames { labels, receive_time, .. } => Box::new(FrameLines::new(Lines::new(plain()?), labels.clone(), *receive_time)),
             Layout::Records { format: Format::Ndjson, kind } => Box::new(JsonLines::new(Lines::new(plain()?), kind)),
@@ -59,16 +60,28 @@ fn unreadable(path: &Path, error: std::io::Error) -> SourceError {
 
 /// The open source.
 pub(super) struct FileReader {
-    files: IntoIter<PathBuf>,
+    /// The files to come, with their sizes.
+    files: IntoIter<(u64, PathBuf)>,
     layout: Layout,
     part: Option<Box<dyn Part>>,
     gather: Gather,
+    /// Bytes of all files.
+    total: u64,
+    /// Bytes of the files before the one at hand, and of that one.
+    before: u64,
+    size: u64,
+    /// Bytes read of the file at hand.
+    read: Arc<AtomicU64>,
 }
 
 impl FileReader {
     pub(super) fn new(cx: OpenSource, files: Vec<PathBuf>, layout: Layout, marked: bool) -> Self {
         let gather = Gather::new(cx.node, cx.account, &layout.kind().name, marked);
-        FileReader { files: files.into_iter(), layout, part: None, gather }
+        // A size that is not known any more makes the share of the file nothing.
+        let sized = |file: PathBuf| (file.metadata().map_or(0, |m| m.len()), file);
+        let files: Vec<(u64, PathBuf)> = files.into_iter().map(sized).collect();
+        let total = files.iter().map(|(size, _)| size).sum();
+        FileReader { files: files.into_iter(), layout, part: None, gather, total, before: 0, size: 0, read: Arc::default() }
     }
 
     pub(super) fn layout(&self) -> &Layout {
@@ -79,9 +92,11 @@ impl FileReader {
     pub(super) fn read(&mut self) -> Option<(Chunk, Vec<Mark>)> {
         loop {
             let Some(part) = &mut self.part else {
-                let path = self.files.next()?;
+                let (size, path) = self.files.next()?;
+                self.before += std::mem::replace(&mut self.size, size);
                 self.gather.enter(&path);
-                match self.layout.open(&path) {
+                self.read.store(0, Ordering::Relaxed);
+                match self.layout.open(&path, &self.read) {
                     Ok(part) => self.part = Some(part),
                     // The file was readable when the source was opened: what is lost is this file alone.
                     Err(error) => {
@@ -118,5 +133,10 @@ impl FileReader {
 impl Reader for FileReader {
     async fn next(&mut self) -> Result<Option<Chunk>, SourceError> {
         Ok(self.read().map(|(chunk, _)| chunk))
+    }
+
+    fn share(&self) -> Option<f64> {
+        let read = self.before + self.read.load(Ordering::Relaxed);
+        Some((read as f64 / self.total.max(1) as f64).min(1.0))
     }
 }

@@ -216,13 +216,15 @@ impl Source for CheckedSimulator {
         let start: Micros = if self.now { time::now() } else { self.plan.start };
         let truth = Truth::open(self.truth.as_deref())?;
         let simulation = Simulation::new(&Plan { start, ..self.plan.clone() }, truth);
-        Ok(Box::new(Frames { simulation, rate: self.rate, started: None }))
+        Ok(Box::new(Frames { simulation, frames: self.plan.frames, rate: self.rate, started: None }))
     }
 }
 
 /// The frames of an open simulation.
 struct Frames {
     simulation: Simulation,
+    /// How many frames it makes in all, if not for ever.
+    frames: Option<u64>,
     rate: Option<f64>,
     started: Option<tokio::time::Instant>,
 }
@@ -248,6 +250,10 @@ impl Reader for Frames {
         let frame = self.simulation.frame();
         let position = Position { part: String::new(), offset: frame, frame };
         Ok(Some(Chunk { batches: vec![(kinds::FRAME.clone(), rows)], position, errors: Vec::new() }))
+    }
+
+    fn share(&self) -> Option<f64> {
+        self.frames.map(|frames| self.simulation.frame() as f64 / frames.max(1) as f64)
     }
 }
 

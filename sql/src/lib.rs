@@ -1,4 +1,5 @@
-//! Exact decimals in SQL: the operands of `*` and `/` are widened before they are multiplied or divided.
+//! Exact decimals in the SQL of pipelines and of queries: the operands of `*` and `/` are widened before they are
+//! multiplied or divided.
 //!
 //! A column is `Decimal128(38, 12)`. A product of two has 24 fraction digits and DataFusion would leave 14
 //! digits for the rest; a quotient multiplies its numerator by 10¹⁶ first. Both overflow on ordinary prices.
