@@ -3,12 +3,12 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use benches::drive;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use model::kinds::{TRADE, Trade, TradeBuilder};
-use model::{Account, Batch, Decimal, Message, Origin};
+use model::{Batch, Decimal, Origin};
 use operators::dataflow::{self, Route, Stage};
-use operators::{Advance, Context, Keyed, Operator, Output, SourceClock, Stream};
-use timely::dataflow::operators::Input;
+use operators::{Advance, Keyed, Operator, Output};
 
 const ROWS: usize = 8_192;
 const BATCHES: usize = 32;
@@ -42,34 +42,6 @@ fn batches() -> Vec<Batch> {
     (0..BATCHES).map(batch).collect()
 }
 
-/// Runs all batches through what `build` adds to the dataflow, each at a logical time of its own.
-fn drive(workers: usize, batches: &Arc<Vec<Batch>>, build: impl for<'s> Fn(Stream<'s>, &Context) -> Stream<'s> + Send + Sync + 'static) {
-    let batches = batches.clone();
-    let guards = timely::execute(timely::Config::process(workers), move |worker| {
-        let cx = Context {
-            node: "bench".into(),
-            account: Arc::new(Account::default()),
-            sources: Arc::new([SourceClock { source: 0, disorder: 0, idle: 60_000 }]),
-            dialects: Arc::new(|_: &str| None),
-        };
-        let mut input = worker.dataflow(|scope| {
-            let (input, stream) = scope.new_input::<Vec<Message>>();
-            build(stream, &cx);
-            input
-        });
-        for (i, batch) in batches.iter().enumerate() {
-            if i % worker.peers() == worker.index() {
-                input.send(Message::Batch(batch.clone()));
-            }
-            input.advance_to(i as u64 + 1);
-            worker.step();
-        }
-    });
-    for result in guards.expect("the workers start").join() {
-        result.expect("no worker panics");
-    }
-}
-
 /// Takes rows in and does nothing with them.
 struct Swallow;
 
@@ -93,7 +65,7 @@ fn bars(c: &mut Criterion) {
                 let options = "every = \"1m\"\nlateness = \"5s\"";
                 let bars = config::component::<dyn Operator, operators::bars::Bars>(options, std::slice::from_ref(&TRADE))
                     .expect("the options are right");
-                drive(workers, &batches, move |stream, cx| bars.component.build(stream, cx));
+                drive(workers, &batches, Arc::new(|_: &str| None), move |stream, cx| bars.component.build(stream, cx));
             });
         });
     }
@@ -102,7 +74,10 @@ fn bars(c: &mut Criterion) {
     let mut group = c.benchmark_group("exchange");
     group.throughput(Throughput::Elements((ROWS * BATCHES) as u64)).sample_size(20);
     group.bench_function("by instrument, 2 workers", |b| {
-        b.iter(|| drive(2, &batches, |stream, cx| dataflow::keyed(stream, cx, &["trade"], Route::Instrument, Stage::ONLY, Swallow)));
+        b.iter(|| {
+            let build = |stream, cx: &operators::Context| dataflow::keyed(stream, cx, &["trade"], Route::Instrument, Stage::ONLY, Swallow);
+            drive(2, &batches, Arc::new(|_: &str| None), build);
+        });
     });
     group.finish();
 }

@@ -1,11 +1,15 @@
-//! How fast frames become columns: one Binance dialect, one thread, batches of 8,192 frames.
-#![allow(missing_docs)]
+//! How fast frames become columns, in batches of 8,192: the Binance dialect alone, and the operator `normalise`.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
+use benches::drive;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use model::dialect::{FrameRef, Records};
-use model::kinds;
+use model::kinds::{self, FRAME, Frame, FrameBuilder};
+use model::{Batch, Origin};
+use operators::Operator;
+use sources::dialect::Dialects;
 
 const BATCH: usize = 8_192;
 
@@ -88,5 +92,34 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode);
+/// Frames as a source hands them over.
+fn batch(frames: &[String]) -> Batch {
+    let mut rows = FrameBuilder::default();
+    for (number, payload) in (1..).zip(frames) {
+        rows.push(Frame { dialect: "binance_spot", receive_time: Some(5), frame: number, topic: None, payload: payload.as_bytes() });
+    }
+    Batch::new(&FRAME, rows.finish(), Origin::default())
+}
+
+fn normalise(c: &mut Criterion) {
+    const BATCHES: usize = 16;
+    let batches = Arc::new(vec![batch(&trades()); BATCHES]);
+    let mut group = c.benchmark_group("normalise");
+    group.throughput(Throughput::Elements((BATCH * BATCHES) as u64)).sample_size(20);
+    for workers in [1, 2] {
+        group.bench_function(format!("trade, {workers} workers"), |b| {
+            b.iter(|| {
+                let normalise =
+                    config::component::<dyn Operator, operators::normalise::Normalise>("kinds = [\"trade\"]", std::slice::from_ref(&FRAME))
+                        .expect("the options are right");
+                let dialects = Dialects::default();
+                let make = Arc::new(move |name: &str| dialects.make(name));
+                drive(workers, &batches, make, move |stream, cx| normalise.component.build(stream, cx));
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, normalise);
 criterion_main!(benches);

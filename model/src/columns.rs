@@ -8,16 +8,18 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array, DictionaryArray, Float64Array,
-    Float64Builder, Int64Array, Int64Builder, ListArray, PrimitiveArray, PrimitiveBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondArray,
+    Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray, StringBuilder, TimestampMicrosecondArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{Decimal128Type, Field, Int32Type, TimestampMicrosecondType};
+use arrow::datatypes::{
+    ArrowNativeType, ArrowPrimitiveType, Decimal128Type, Field, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
+};
 
 use hashbrown::HashMap;
 
 use crate::decimal;
 use crate::kind::Type;
+use crate::packed::{Packed, Recent};
 use crate::time::Micros;
 
 /// A record batch does not have a column that a kind declares.
@@ -79,6 +81,71 @@ pub fn downcast<'a, A: 'static>(rows: &'a RecordBatch, kind: &'static str, colum
     rows.column_by_name(column).and_then(|array| array.as_any().downcast_ref()).ok_or(SchemaMismatch { kind, column })
 }
 
+/// Which rows of a column have a value. A column in which all rows have one, or none has, is only counted.
+#[derive(Debug, Default)]
+struct Validity {
+    rows: usize,
+    nulls: usize,
+    /// Empty until there are both.
+    mixed: Vec<bool>,
+}
+
+impl Validity {
+    #[inline(always)]
+    fn push(&mut self, valid: bool) {
+        let alike = if valid { self.nulls == 0 } else { self.nulls == self.rows };
+        if !alike {
+            self.push_mixed(valid);
+        }
+        self.rows += 1;
+        self.nulls += usize::from(!valid);
+    }
+
+    #[inline(never)]
+    fn push_mixed(&mut self, valid: bool) {
+        if self.mixed.is_empty() {
+            self.mixed.resize(self.rows, self.nulls == 0);
+        }
+        self.mixed.push(valid);
+    }
+
+    fn finish(&mut self) -> Option<NullBuffer> {
+        let Validity { rows, nulls, mixed } = std::mem::take(self);
+        match nulls {
+            0 => None,
+            _ if nulls == rows => Some(NullBuffer::new_null(rows)),
+            _ => Some(NullBuffer::from(mixed)),
+        }
+    }
+}
+
+/// A column of fixed-width values under construction.
+#[derive(Debug, Default)]
+pub struct Values<T> {
+    values: Vec<T>,
+    validity: Validity,
+}
+
+impl<T: ArrowNativeType> Values<T> {
+    #[inline(always)]
+    fn append_value(&mut self, value: T) {
+        self.values.push(value);
+        self.validity.push(true);
+    }
+
+    #[inline(always)]
+    fn append_null(&mut self) {
+        self.values.push(T::default());
+        self.validity.push(false);
+    }
+
+    fn finish<A: ArrowPrimitiveType<Native = T>>(&mut self) -> PrimitiveArray<A> {
+        // The next batch is mostly as long as this one.
+        let next = Vec::with_capacity(self.values.len());
+        PrimitiveArray::new(std::mem::replace(&mut self.values, next).into(), self.validity.finish())
+    }
+}
+
 macro_rules! primitive {
     ($(#[doc = $doc:literal])+ $name:ident, $value:ty, $builder:ty, $array:ty, |$b:ident, $v:ident| $push:expr, |$f:ident| $finish:expr) => {
         $(#[doc = $doc])+
@@ -105,19 +172,19 @@ primitive!(
     Text, &'a str, StringBuilder, StringArray, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
 primitive!(
 /// An exact number.
-Decimal, decimal::Decimal, PrimitiveBuilder<Decimal128Type>, Decimal128Array, |b, v| b.append_value(v.units()), |b| {
-    Arc::new(b.finish().with_data_type(decimal::DATA_TYPE))
+Decimal, decimal::Decimal, Values<i128>, Decimal128Array, |b, v| b.append_value(v.units()), |b| {
+    Arc::new(b.finish::<Decimal128Type>().with_data_type(decimal::DATA_TYPE))
 });
 primitive!(
     /// A whole number.
-    Integer, i64, Int64Builder, Int64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
+    Integer, i64, Values<i64>, Int64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish::<Int64Type>()));
 primitive!(
     /// A statistic.
-    Float, f64, Float64Builder, Float64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish()));
+    Float, f64, Values<f64>, Float64Array, |b, v| b.append_value(v), |b| Arc::new(b.finish::<Float64Type>()));
 primitive!(
 /// Microseconds since 1970.
-Time, Micros, PrimitiveBuilder<TimestampMicrosecondType>, TimestampMicrosecondArray, |b, v| b.append_value(v), |b| {
-    Arc::new(b.finish().with_timezone("UTC"))
+Time, Micros, Values<i64>, TimestampMicrosecondArray, |b, v| b.append_value(v), |b| {
+    Arc::new(b.finish::<TimestampMicrosecondType>().with_timezone("UTC"))
 });
 primitive!(
     /// True or false.
@@ -153,58 +220,63 @@ impl ColumnType for Label {
 /// one decoder share it and a reader may keep what it worked out per label.
 #[derive(Debug, Default)]
 pub struct LabelBuilder {
-    numbers: HashMap<Arc<str>, i32, ahash::RandomState>,
+    numbers: HashMap<Arc<str>, u32, ahash::RandomState>,
     labels: Vec<Arc<str>>,
     /// The labels as Arrow shares them; made anew when one was added.
     values: Option<Arc<StringArray>>,
-    /// The label asked for last: neighbouring rows mostly agree.
-    last: usize,
+    /// The label asked for last: neighbouring rows often agree.
+    last: (Option<Packed>, u32),
+    recent: Recent<8>,
     keys: Vec<i32>,
-    /// Whether each row is valid; empty while all are.
-    valid: Vec<bool>,
+    validity: Validity,
 }
 
 impl LabelBuilder {
     /// The number of a label, entered into the dictionary if it is new.
     #[inline]
     pub fn key(&mut self, label: &str) -> i32 {
-        if self.labels.get(self.last).is_none_or(|last| **last != *label) {
-            self.last = self.look_up(label);
+        let packed = Packed::of(label.as_bytes());
+        if packed.is_none() || packed != self.last.0 {
+            let recent = packed.and_then(|packed| self.recent.get(packed));
+            self.last = (packed, recent.unwrap_or_else(|| self.look_up(label, packed)));
         }
-        self.last as i32
+        self.last.1 as i32
     }
 
-    fn look_up(&mut self, label: &str) -> usize {
-        if let Some(key) = self.numbers.get(label) {
-            return *key as usize;
-        }
-        let (word, key): (Arc<str>, usize) = (label.into(), self.labels.len());
-        self.numbers.insert(word.clone(), i32::try_from(key).expect("a dictionary holds few labels"));
-        self.labels.push(word);
-        self.values = None;
+    #[inline(never)]
+    fn look_up(&mut self, label: &str, packed: Option<Packed>) -> u32 {
+        let key = match self.numbers.get(label) {
+            Some(key) => *key,
+            None => {
+                let (word, key): (Arc<str>, u32) = (label.into(), self.labels.len() as u32);
+                assert!(i32::try_from(key).is_ok(), "a dictionary holds few labels");
+                self.numbers.insert(word.clone(), key);
+                self.labels.push(word);
+                self.values = None;
+                key
+            }
+        };
+        packed.into_iter().for_each(|packed| self.recent.put(packed, key));
         key
     }
 
     /// Appends a label by its number, or a null.
     #[inline]
     pub fn push_key(&mut self, key: Option<i32>) {
-        if key.is_none() || !self.valid.is_empty() {
-            self.valid.resize(self.keys.len(), true);
-            self.valid.push(key.is_some());
-        }
+        self.validity.push(key.is_some());
         self.keys.push(key.unwrap_or(0));
     }
 
     fn finish(&mut self) -> DictionaryArray<Int32Type> {
         if self.labels.is_empty() {
             // An Arrow key must point somewhere, even under a null.
-            self.look_up("");
+            self.look_up("", None);
         }
         let labels = &self.labels;
         let values = self.values.get_or_insert_with(|| Arc::new(StringArray::from_iter_values(labels)));
-        let nulls = (!self.valid.is_empty()).then(|| NullBuffer::from(std::mem::take(&mut self.valid)));
         let next = Vec::with_capacity(self.keys.len());
-        DictionaryArray::new(PrimitiveArray::new(ScalarBuffer::from(std::mem::replace(&mut self.keys, next)), nulls), values.clone())
+        let keys = ScalarBuffer::from(std::mem::replace(&mut self.keys, next));
+        DictionaryArray::new(PrimitiveArray::new(keys, self.validity.finish()), values.clone())
     }
 }
 

@@ -13,10 +13,12 @@ pub mod batch;
 pub mod columns;
 pub mod decimal;
 pub mod dialect;
+pub mod digits;
 pub mod instrument;
 pub mod json;
 pub mod kind;
 pub mod kinds;
+pub mod packed;
 pub mod tables;
 pub mod time;
 

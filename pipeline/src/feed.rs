@@ -30,7 +30,7 @@ pub const LOADED_TICK: Time = 20;
 /// How long an idle source lets the frontier wait.
 const IDLE_TICK: Duration = Duration::from_millis(50);
 /// Chunks that an operator takes in before it lets others run.
-const CHUNKS_A_TURN: usize = 4;
+const CHUNKS_A_TURN: usize = 1;
 
 /// What a worker is told about a source.
 #[derive(Debug)]
@@ -113,7 +113,10 @@ impl Feed {
             };
             match next {
                 Ok(Some(chunk)) => {
-                    time = if self.budget.is_loaded() && now() < time + LOADED_TICK { time } else { self.advance(time) };
+                    let busy = self.budget.is_loaded() && now() < time + LOADED_TICK;
+                    if !(busy && self.budget.may_join(time, chunk.bytes())) {
+                        time = self.advance(time);
+                    }
                     chunks += 1;
                     self.reader.share().into_iter().for_each(|share| self.account.share(share));
                     self.hand_over(chunk, Origin { source: self.source, chunk: chunks }, time, worker);

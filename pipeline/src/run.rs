@@ -222,6 +222,7 @@ struct Shared {
 impl Shared {
     /// Builds the dataflow and steps until nothing can come any more.
     fn work(&self, worker: &mut Worker) {
+        let _lift = LiftOnPanic(&self.budgets);
         let probe = Probe::new();
         let index = worker.index();
         worker.dataflow::<Time, _, _>(|scope| {
@@ -256,6 +257,17 @@ impl Shared {
             for budget in &self.budgets {
                 budget.release(frontier);
             }
+        }
+    }
+}
+
+/// A worker that panics takes no rows any more: sources must not wait for it.
+struct LiftOnPanic<'a>(&'a [Arc<Budget>]);
+
+impl Drop for LiftOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.iter().for_each(|budget| budget.lift());
         }
     }
 }

@@ -83,6 +83,13 @@ pub struct Chunk {
     pub errors: Vec<SourceError>,
 }
 
+impl Chunk {
+    /// Bytes of memory that the rows take.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().flat_map(|(_, rows)| rows.columns()).map(|column| column.get_buffer_memory_size()).sum()
+    }
+}
+
 /// A place in a source to continue from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {

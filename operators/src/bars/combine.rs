@@ -11,7 +11,7 @@ use model::columns::{integer, label};
 use model::json::row_json;
 use model::kinds::{DeadLetter, TradeRows};
 use model::time::Micros;
-use model::{Batch, Decimal};
+use model::{Batch, Decimal, digits};
 
 use super::partial::{Edge, IdRange, PARTIAL_BAR, Partial, PartialBarBuilder, Place, compare_ids};
 use super::{Late, Windows};
@@ -33,14 +33,19 @@ pub struct Combiner {
 /// The partials of the batch at hand, by instrument (as dictionary keys) and slot.
 #[derive(Debug, Default)]
 struct Groups {
-    index: HashMap<(i32, i32, i32, Micros), usize, ahash::RandomState>,
+    index: HashMap<Key, usize, ahash::RandomState>,
     groups: Vec<Group>,
+    /// The group that each symbol, by its key, was in last: mostly the right one.
+    latest: Vec<usize>,
 }
+
+/// Dictionary keys of venue, market and symbol, and the slot.
+type Key = (i32, i32, i32, Micros);
 
 /// A partial that still points into its batch, so that no text is copied per trade.
 #[derive(Debug)]
 struct Group {
-    slot: Micros,
+    key: Key,
     late: bool,
     first: (Micros, usize),
     last: (Micros, usize),
@@ -69,7 +74,7 @@ impl Combiner {
         let sides = trades.side.keys().values();
         let slot_length = self.windows.slot();
         let (mut accepted, mut slot) = (0, Micros::MIN);
-        self.groups.clear();
+        self.groups.clear(trades.symbol.values().len());
         for row in 0..batch.len() {
             let (time, price, quantity) = (times[row], prices[row], quantities[row]);
             // Most trades lie in the slot of the trade before.
@@ -81,11 +86,7 @@ impl Combiner {
                 self.late.handle(advance, batch, &trades, row, out);
                 continue;
             }
-            let notional = match price.checked_mul(quantity) {
-                Some(product) => i256::from_i128(product),
-                None => i256::from_i128(price).wrapping_mul(i256::from_i128(quantity)),
-            };
-            if price.abs() >= LARGEST || quantity.abs() >= LARGEST || notional.wrapping_abs() >= LARGEST_NOTIONAL {
+            let Some(notional) = notional(price, quantity) else {
                 let detail = format!(
                     "price {} times quantity {} is beyond what a bar can hold",
                     Decimal::from_units(price),
@@ -93,7 +94,7 @@ impl Combiner {
                 );
                 out.reject("overflow", advance.time, letter(batch, &trades, row, &detail, &row_json(&batch.rows, row)));
                 continue;
-            }
+            };
             accepted += 1;
             let id = trades.trade_id.value(row);
             let bought = if buys[sides[row] as usize] { quantity } else { 0 };
@@ -116,7 +117,7 @@ impl Combiner {
                 market: label(trades.market, row).unwrap_or_default(),
                 symbol: label(trades.symbol, row).unwrap_or_default(),
                 interval_seconds: self.windows.slot() / model::time::SECOND,
-                slot: group.slot,
+                slot: group.key.3,
                 late: false,
                 complete: false,
             };
@@ -155,27 +156,50 @@ impl Keyed for Combiner {
     fn restore(&mut self, _: Vec<Batch>) {}
 }
 
+/// Price times size in 10⁻²⁴ units; `None` beyond what a bar can hold.
+#[inline]
+fn notional(price: i128, quantity: i128) -> Option<i256> {
+    // Both mostly fit into 64 bits, and are then far from the limits.
+    if let (Ok(price), Ok(quantity)) = (i64::try_from(price), i64::try_from(quantity)) {
+        return Some(i256::from_i128(i128::from(price) * i128::from(quantity)));
+    }
+    let product = i256::from_i128(price).wrapping_mul(i256::from_i128(quantity));
+    (price.abs() < LARGEST && quantity.abs() < LARGEST && product.wrapping_abs() < LARGEST_NOTIONAL).then_some(product)
+}
+
 impl Groups {
-    fn clear(&mut self) {
+    /// Forgets all groups, for a batch with so many symbols in its dictionary.
+    fn clear(&mut self, symbols: usize) {
         self.index.clear();
         self.groups.clear();
+        self.latest.clear();
+        self.latest.resize(symbols, usize::MAX);
     }
 
     #[inline]
-    fn of(&mut self, key: (i32, i32, i32, Micros), is_late: impl FnOnce() -> bool) -> &mut Group {
-        let index = *self.index.entry(key).or_insert_with(|| {
-            self.groups.push(Group::new(key.3, is_late()));
-            self.groups.len() - 1
-        });
+    fn of(&mut self, key: Key, is_late: impl FnOnce() -> bool) -> &mut Group {
+        let symbol = key.2 as usize;
+        let latest = self.latest[symbol];
+        let known = self.groups.get(latest).is_some_and(|group| group.key == key);
+        let index = if known { latest } else { self.find(key, is_late) };
+        self.latest[symbol] = index;
         &mut self.groups[index]
+    }
+
+    #[inline(never)]
+    fn find(&mut self, key: Key, is_late: impl FnOnce() -> bool) -> usize {
+        *self.index.entry(key).or_insert_with(|| {
+            self.groups.push(Group::new(key, is_late()));
+            self.groups.len() - 1
+        })
     }
 }
 
 impl Group {
-    fn new(slot: Micros, late: bool) -> Self {
+    fn new(key: Key, late: bool) -> Self {
         let (first, last) = ((Micros::MAX, usize::MAX), (Micros::MIN, usize::MAX));
         Group {
-            slot,
+            key,
             late,
             first,
             last,
@@ -204,7 +228,7 @@ impl Group {
         fills: i64,
         id_of: impl Fn(usize) -> &'t str,
     ) {
-        let number = number(id);
+        let number = digits::whole(id.as_bytes());
         if self.records == 0 {
             (self.first, self.last) = ((time, row), (time, row));
             self.ids = number.map(|n| IdRange { least: n, greatest: n });
@@ -225,15 +249,6 @@ impl Group {
         self.trades += fills;
         self.records += 1;
     }
-}
-
-/// A trade id as a number, if it is one of at most 18 digits.
-#[inline]
-fn number(id: &str) -> Option<i64> {
-    if id.is_empty() || id.len() > 18 {
-        return None;
-    }
-    id.bytes().try_fold(0_i64, |n, byte| byte.is_ascii_digit().then(|| n * 10 + i64::from(byte - b'0')))
 }
 
 impl Late {

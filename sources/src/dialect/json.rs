@@ -8,7 +8,7 @@
 
 use model::Decimal;
 
-use super::digits::{HIGH, LOW, eight, leading_digits, short};
+use model::digits::{HIGH, LOW, eight, leading_digits, short};
 
 #[cfg(test)]
 mod tests;

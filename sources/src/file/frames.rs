@@ -30,6 +30,11 @@ impl Labels {
     }
 }
 
+/// Bytes of frames handed over at once.
+const CHUNK: usize = 1 << 20;
+/// Bytes read at once: they are looked at while they are in a near cache.
+pub(super) const BLOCK: usize = 256 << 10;
+
 /// A file of frames.
 pub(super) struct FrameLines<R> {
     lines: Lines<R>,
@@ -45,20 +50,25 @@ impl<R: Read> FrameLines<R> {
 
 impl<R: Read + Send> Part for FrameLines<R> {
     fn next(&mut self, gather: &mut Gather) -> Option<RecordBatch> {
-        let before = self.lines.offset();
-        let mut frames = Frames::default();
-        match self.lines.next() {
-            Some(Piece::Lines(block)) => {
-                frames.reserve(block.len());
-                for (line, end) in each(block) {
-                    frames.take(line, self.receive_time, before + end as u64, gather);
+        let mut frames = Frames::with_room_for(CHUNK + BLOCK);
+        while frames.payload.len() < CHUNK {
+            let before = self.lines.offset();
+            match self.lines.next() {
+                Some(Piece::Lines(block)) => {
+                    for (line, end) in each(block) {
+                        frames.take(line, self.receive_time, before + end as u64, gather);
+                    }
                 }
-            }
-            Some(unusable) => refuse(unusable, gather),
-            None => {
-                let offset = self.lines.offset();
-                self.lines.failure().inspect(|failure| gather.damage(offset, failure));
-                return None;
+                Some(unusable) => {
+                    refuse(unusable, gather);
+                    break;
+                }
+                None if frames.numbers.is_empty() => {
+                    let offset = self.lines.offset();
+                    self.lines.failure().inspect(|failure| gather.damage(offset, failure));
+                    return None;
+                }
+                None => break,
             }
         }
         Some(frames.finish(&self.labels))
@@ -100,7 +110,6 @@ pub(super) fn refuse(piece: Piece<'_>, gather: &mut Gather) {
 
 /// Columns of `frame` records under construction. The payloads are packed into one buffer, which costs one copy and
 /// leaves every frame exactly as it was sent.
-#[derive(Default)]
 struct Frames {
     payload: Vec<u8>,
     ends: Vec<i32>,
@@ -111,15 +120,19 @@ struct Frames {
 }
 
 impl Frames {
-    fn reserve(&mut self, bytes: usize) {
+    fn with_room_for(bytes: usize) -> Self {
         /// Frames are rarely shorter than this.
         const SHORT: usize = 96;
-        self.payload.reserve(bytes);
-        for column in [&mut self.numbers, &mut self.times] {
-            column.reserve(bytes / SHORT);
+        let rows = bytes / SHORT;
+        let mut ends = Vec::with_capacity(rows);
+        ends.push(0);
+        Frames {
+            payload: Vec::with_capacity(bytes),
+            ends,
+            numbers: Vec::with_capacity(rows),
+            times: Vec::with_capacity(rows),
+            timed: Vec::new(),
         }
-        self.ends.reserve(bytes / SHORT);
-        self.ends.push(0);
     }
 
     #[inline]
@@ -147,13 +160,12 @@ impl Frames {
     fn finish(self, labels: &Labels) -> RecordBatch {
         let rows = self.numbers.len();
         let timed = (!self.timed.is_empty()).then(|| NullBuffer::from(self.timed));
-        let ends = if self.ends.is_empty() { vec![0] } else { self.ends };
         let columns: Vec<ArrayRef> = vec![
             Arc::new(constant(&labels.dialect, rows)),
             Arc::new(TimestampMicrosecondArray::new(self.times.into(), timed).with_timezone("UTC")),
             Arc::new(Int64Array::from(self.numbers)),
             Arc::new(constant(&labels.topic, rows)),
-            Arc::new(BinaryArray::new(OffsetBuffer::new(ends.into()), Buffer::from_vec(self.payload), None)),
+            Arc::new(BinaryArray::new(OffsetBuffer::new(self.ends.into()), Buffer::from_vec(self.payload), None)),
         ];
         RecordBatch::try_new(FRAME.schema().clone(), columns).expect("these are the columns of a frame")
     }

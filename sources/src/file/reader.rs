@@ -11,7 +11,7 @@ use model::Kind;
 use model::kinds::DEAD_LETTER;
 
 use super::csv::CsvRows;
-use super::frames::{FrameLines, Labels};
+use super::frames::{self, FrameLines, Labels};
 use super::gather::{Gather, Mark, Part};
 use super::lines::Lines;
 use super::ndjson::JsonLines;
@@ -41,7 +41,9 @@ impl Layout {
     fn open(&self, path: &Path, read: &Arc<AtomicU64>) -> Result<Box<dyn Part>, SourceError> {
         let plain = || input::open(path, read).map_err(|e| unreadable(path, e));
         Ok(match self {
-            Layout::Frames { labels, receive_time, .. } => Box::new(FrameLines::new(Lines::new(plain()?), labels.clone(), *receive_time)),
+            Layout::Frames { labels, receive_time, .. } => {
+                Box::new(FrameLines::new(Lines::in_blocks_of(frames::BLOCK, plain()?), labels.clone(), *receive_time))
+            }
             Layout::Records { format: Format::Ndjson, kind } => Box::new(JsonLines::new(Lines::new(plain()?), kind)),
             Layout::Records { format: Format::Csv, kind } => Box::new(CsvRows::open(path, plain()?, kind)?),
             Layout::Records { format: Format::Parquet, kind } => Box::new(ParquetRows::open(path, kind)?),

@@ -347,6 +347,38 @@ path = "${TEST_OUT}/{kind}.ndjson"
     let misspelt = run(&["--set", "sources.market.framez=250"], &[out]);
     assert_eq!(misspelt.status, Some(1));
     assert!(misspelt.stderr.contains("unknown option `framez`") && misspelt.stderr.contains("command line"), "{}", misspelt.stderr);
+    let without_value = run(&["--set", "sources.market.frames"], &[out]);
+    assert_eq!(without_value.status, Some(2));
+    assert!(without_value.stderr.contains("write KEY=VALUE"), "{}", without_value.stderr);
+}
+
+#[test]
+fn validate_finds_the_settings_that_a_run_would_refuse() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(root().join("examples/quickstart.toml"), folder.path().join("pipeline.toml")).unwrap();
+    std::fs::write(folder.path().join("marketprism.toml"), "worker = 2\n").unwrap();
+    let pipeline = folder.path().join("pipeline.toml");
+    let file = marketprism(["validate", pipeline.to_str().unwrap()]);
+    assert!(file.status == Some(1) && file.stderr.contains("unknown setting `worker`"), "{}", file.stderr);
+    let flag = marketprism(["validate", "examples/quickstart.toml", "--set", "hot.ulr=http://h"]);
+    assert!(flag.status == Some(1) && flag.stderr.contains("unknown setting `ulr` in `hot`"), "{}", flag.stderr);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_query_well() {
+    let (_folder, data) = quickstart();
+    // More than a pipe holds, so that the program is still writing when nobody reads any more.
+    let query = "SELECT * FROM trades t CROSS JOIN (SELECT 1 FROM trades LIMIT 100)";
+    for format in ["csv", "json", "ndjson", "parquet"] {
+        let mut run = program();
+        run.args(["sql", query, "--format", format, "--data"]).arg(&data).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = run.spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        std::io::Read::read_exact(&mut out, &mut [0; 4]).unwrap();
+        drop(out);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""), "{format}");
+    }
 }
 
 /// Signals an endless run once it has committed rows; it drains, and every row that it counted is in the tables.

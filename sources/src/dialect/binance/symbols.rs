@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use model::Decimal;
 use model::instrument::{Contract, Listing};
+use model::packed::{Packed, Recent};
 
 use crate::dialect::Instruments;
 
@@ -25,8 +26,6 @@ const QUOTES: [&str; 42] = [
 
 /// Symbols remembered at most; a venue lists a few thousand.
 const REMEMBERED: usize = 1 << 16;
-/// Places for symbols seen lately.
-const RECENT: usize = 1 << 9;
 
 /// One of Binance's markets, each with a protocol of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,56 +96,28 @@ pub(super) fn is_date(text: &str) -> bool {
 
 /// The instruments of one market by symbol, remembered as they come.
 ///
-/// Frames of few symbols come in any order, so a lookup counts: a symbol of up to 16 bytes is first compared, as
-/// two words, with the one that had its place last.
+/// Frames of few symbols come in any order, so a lookup counts.
 #[derive(Debug)]
 pub(super) struct Symbols {
     exchange: Exchange,
     listed: Arc<Instruments>,
-    recent: Box<[(Packed, u32); RECENT]>,
+    recent: Recent<9>,
     numbers: HashMap<Box<[u8]>, u32, ahash::RandomState>,
     known: Vec<Listing>,
 }
 
-/// A symbol of 4 to 16 bytes: its first and last bytes, which may overlap, and its length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Packed {
-    first: u64,
-    last: u64,
-    length: usize,
-}
-
-impl Packed {
-    #[inline(always)]
-    fn of(symbol: &[u8]) -> Option<Self> {
-        let length = symbol.len();
-        let (first, last) = match (symbol.first_chunk::<8>(), symbol.last_chunk::<8>()) {
-            (Some(first), Some(last)) if length <= 16 => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-            (Some(_), _) => return None,
-            _ => (u32::from_le_bytes(*symbol.first_chunk::<4>()?).into(), u32::from_le_bytes(*symbol.last_chunk::<4>()?).into()),
-        };
-        Some(Packed { first, last, length })
-    }
-
-    #[inline(always)]
-    fn place(self) -> usize {
-        ((self.first ^ self.last.rotate_left(29)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 55) as usize % RECENT
-    }
-}
-
 impl Symbols {
     pub(super) fn new(exchange: Exchange, listed: Arc<Instruments>) -> Self {
-        let recent = Box::new([(Packed::default(), 0); RECENT]);
-        Symbols { exchange, listed, recent, numbers: HashMap::default(), known: Vec::new() }
+        Symbols { exchange, listed, recent: Recent::default(), numbers: HashMap::default(), known: Vec::new() }
     }
 
     /// The instrument of a symbol in capital letters.
     #[inline(always)]
     pub(super) fn find(&mut self, symbol: &[u8]) -> Option<&Listing> {
         let packed = Packed::of(symbol);
-        let number = match packed.map(|p| (p, self.recent[p.place()])) {
-            Some((packed, (recent, number))) if packed == recent => number,
-            _ => self.look_up(symbol, packed)?,
+        let number = match packed.and_then(|packed| self.recent.get(packed)) {
+            Some(number) => number,
+            None => self.look_up(symbol, packed)?,
         };
         self.known.get(number as usize)
     }
@@ -158,7 +129,7 @@ impl Symbols {
             None => self.learn(symbol)?,
         };
         if let Some(packed) = packed {
-            self.recent[packed.place()] = (packed, number);
+            self.recent.put(packed, number);
         }
         Some(number)
     }
