@@ -61,7 +61,7 @@ fn anomaly(c: &mut Criterion) {
                     let mut before = i64::MIN;
                     for (time, batch) in (1..).zip(&batches) {
                         let watermark = time as i64 * BATCH * 1_000 - 1_000;
-                        detectors.advance(&Advance { time, before, watermark }, vec![batch.clone()], out);
+                        detectors.advance(&Advance { time, before, watermark, reached: watermark }, vec![batch.clone()], out);
                         before = watermark;
                     }
                     black_box(out.take())

@@ -100,7 +100,7 @@ fn book(c: &mut Criterion) {
     group.throughput(Throughput::Elements(DELTAS as u64));
     let mut random = Random(1);
     let (snapshot, deltas) = (snapshot(&mut random), deltas(&mut random));
-    let advance = |watermark| Advance { time: 1, before: i64::MIN, watermark };
+    let advance = |watermark| Advance { time: 1, before: i64::MIN, watermark, reached: watermark };
     for (name, every) in [("metrics after each delta", None), ("metrics each second", Some(1_000_000))] {
         let measure = Measure { levels: 5, depth: "0.001".parse().expect("a number") };
         let plan = Plan { every, measure, snapshots: None, limits: Limits { deltas: 10_000, bytes: 1 << 24 } };

@@ -39,11 +39,6 @@ impl<'a> Causes<'a> {
         Cause { event_time: time(self.event_time), receive_time: time(self.receive_time), frame: self.frame(row) }
     }
 
-    /// The greatest event time.
-    pub fn latest(&self) -> Option<Micros> {
-        self.event_time.and_then(arrow::compute::max)
-    }
-
     /// The frame of a row.
     pub fn frame(&self, row: usize) -> Option<i64> {
         self.frame.and_then(|c| integer(c, row))

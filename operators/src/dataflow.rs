@@ -60,6 +60,9 @@ pub struct Advance {
     pub before: Micros,
     /// The watermark with the rows of this time: what decides which windows close.
     pub watermark: Micros,
+    /// The greatest event time that any source has come to, whatever the kind of its record. The end of a source, where
+    /// the watermark jumps to the end of time, does not count.
+    pub reached: Micros,
 }
 
 /// Where an operator puts what it emits and counts what it refuses.
@@ -137,6 +140,7 @@ fn count_sent(account: &Account, messages: &[Message]) {
 pub struct Watermark {
     sources: Vec<SourceState>,
     current: Micros,
+    reached: Micros,
 }
 
 #[derive(Debug)]
@@ -157,7 +161,7 @@ impl Watermark {
     /// The watermark over these sources, before any progress.
     pub fn new(sources: &[SourceClock]) -> Self {
         let sources = sources.iter().map(|clock| SourceState { clock: *clock, paths: BTreeMap::new(), heard: None }).collect();
-        Watermark { sources, current: Micros::MIN }
+        Watermark { sources, current: Micros::MIN, reached: Micros::MIN }
     }
 
     /// Takes progress in. It shows at the next [`Watermark::at`].
@@ -165,8 +169,16 @@ impl Watermark {
         if let Some(source) = self.sources.iter_mut().find(|s| s.clock.source == progress.source) {
             let reached = source.paths.entry(progress.path).or_insert(progress.event_time);
             *reached = (*reached).max(progress.event_time);
+            if progress.event_time != Progress::END {
+                self.reached = self.reached.max(progress.event_time);
+            }
             source.heard = source.heard.max(Some(time));
         }
+    }
+
+    /// The greatest event time that was told, other than the end.
+    pub fn reached(&self) -> Micros {
+        self.reached
     }
 
     /// The watermark as of a logical time. It never falls. A source that was silent for longer than its idle
@@ -286,7 +298,7 @@ pub fn keyed<'scope, K: Keyed>(
                     }
                 }
                 batches.sort_by_key(|b| b.origin);
-                let advance = Advance { time, before, watermark: watermark.at(time) };
+                let advance = Advance { time, before, watermark: watermark.at(time), reached: watermark.reached() };
                 out.origin = batches.last().map_or(Origin::default(), |b| b.origin);
                 logic.advance(&advance, batches, &mut out);
                 out.account.watermark(advance.watermark);

@@ -57,8 +57,8 @@ pub struct Findings<'a> {
     pub(super) now: Micros,
     /// The watermark before the rows at hand.
     pub(super) before: Micros,
-    /// The greatest event time among the rows at hand, of whatever kind.
-    pub(super) latest: Micros,
+    /// The greatest event time that any source has come to.
+    pub(super) reached: Micros,
 }
 
 impl Findings<'_> {
@@ -67,9 +67,9 @@ impl Findings<'_> {
         self.before
     }
 
-    /// The greatest event time among the rows at hand, of whatever kind.
-    pub fn latest(&self) -> Micros {
-        self.latest
+    /// The greatest event time that any source has come to.
+    pub fn reached(&self) -> Micros {
+        self.reached
     }
 
     /// Takes a finding about an instrument down.

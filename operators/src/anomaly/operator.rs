@@ -101,27 +101,31 @@ impl Detectors {
 impl Keyed for Detectors {
     fn advance(&mut self, advance: &Advance, batches: Vec<Batch>, out: &mut Output) {
         let now = i64::try_from(advance.time).unwrap_or(Micros::MAX).saturating_mul(1_000);
-        let mut latest = Micros::MIN;
         for batch in &batches {
             let numbers = self.instruments.resolve(&batch.rows);
             let causes = Causes::of(&batch.rows);
             self.sift(advance, batch, &causes, &numbers, out);
-            latest = latest.max(causes.latest().unwrap_or(Micros::MIN));
             let mut findings = Findings {
                 rows: &mut self.made,
                 text: &mut self.text,
                 instruments: &self.instruments,
                 now,
                 before: advance.before,
-                latest,
+                reached: advance.reached,
             };
             let rows = Rows { batch, causes, numbers: &numbers, usable: &self.usable, late: &self.late };
             for running in self.running.iter_mut().filter(|r| r.reads.iter().any(|kind| *kind == batch.kind.name)) {
                 running.detector.observe(&rows, &mut findings);
             }
         }
-        let mut findings =
-            Findings { rows: &mut self.made, text: &mut self.text, instruments: &self.instruments, now, before: advance.before, latest };
+        let mut findings = Findings {
+            rows: &mut self.made,
+            text: &mut self.text,
+            instruments: &self.instruments,
+            now,
+            before: advance.before,
+            reached: advance.reached,
+        };
         for running in &mut self.running {
             running.detector.settle(advance.watermark, &mut findings);
         }

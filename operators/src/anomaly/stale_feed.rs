@@ -62,13 +62,7 @@ impl Options for StaleFeed {
     }
 
     fn detector(&self, carried: &[&'static str]) -> Box<dyn Detector> {
-        Box::new(Feeds {
-            options: self.clone(),
-            kinds: carried.to_vec(),
-            reorder: Reorder::default(),
-            channels: Vec::new(),
-            latest: Micros::MIN,
-        })
+        Box::new(Feeds { options: self.clone(), kinds: carried.to_vec(), reorder: Reorder::default(), channels: Vec::new() })
     }
 }
 
@@ -101,7 +95,6 @@ struct Channel {
 struct Stored {
     channels: Vec<(String, Channel)>,
     waiting: Vec<(String, Micros, Cause)>,
-    latest: Micros,
 }
 
 /// The detector. A channel's number is its instrument's times the number of kinds, plus the kind's.
@@ -111,8 +104,6 @@ struct Feeds {
     kinds: Vec<&'static str>,
     reorder: Reorder<Beat>,
     channels: Vec<Option<Channel>>,
-    /// The greatest event time of a record so far.
-    latest: Micros,
 }
 
 impl Detector for Feeds {
@@ -127,14 +118,13 @@ impl Detector for Feeds {
     }
 
     fn settle(&mut self, watermark: Micros, findings: &mut Findings<'_>) {
-        self.latest = self.latest.max(findings.latest());
         for beat in self.reorder.release(watermark) {
             self.beat(&beat, findings);
         }
-        // The end of the sources is not a silence: there, event time has come to the last record of any kind.
+        // The end of the sources is not a silence: there, event time has come to their last record.
         let now = match (watermark, findings.before()) {
             (Progress::END, Progress::END) => return,
-            (Progress::END, before) => self.latest.max(before),
+            (Progress::END, _) => findings.reached(),
             (watermark, _) => watermark,
         };
         for channel in 0..self.channels.len() {
@@ -154,7 +144,7 @@ impl Detector for Feeds {
                 .iter()
                 .enumerate()
                 .filter_map(|(k, kind)| Some(((*kind).to_owned(), self.channels.get(number * self.kinds.len() + k)?.clone()?)));
-            let stored = Stored { channels: kept.collect(), waiting: waiting.remove(&number).unwrap_or_default(), latest: self.latest };
+            let stored = Stored { channels: kept.collect(), waiting: waiting.remove(&number).unwrap_or_default() };
             if !stored.channels.is_empty() || !stored.waiting.is_empty() {
                 states.push(instruments.get(number as u32), NAME, &stored);
             }
@@ -163,7 +153,6 @@ impl Detector for Feeds {
 
     fn load(&mut self, number: u32, state: &[u8]) {
         let stored: Stored = read_state(state);
-        self.latest = self.latest.max(stored.latest);
         let index = |kinds: &[&str], kind: &str| kinds.iter().position(|k| *k == kind).map(|k| number as usize * kinds.len() + k);
         for (kind, channel) in stored.channels {
             if let Some(at) = index(&self.kinds, &kind) {

@@ -128,7 +128,7 @@ impl Rig {
             kinds,
             out: Output::new("anomalies", account.clone()),
             account,
-            advance: Advance { time: 0, before: i64::MIN, watermark: i64::MIN },
+            advance: Advance { time: 0, before: i64::MIN, watermark: i64::MIN, reached: i64::MIN },
             made: vec![],
         }
     }
@@ -216,13 +216,23 @@ impl Rig {
         all.into_iter().filter(|(_, rows)| rows.num_rows() > 0).map(|(kind, rows)| Batch::new(kind, rows, origin)).collect()
     }
 
+    /// A source has come to an event time.
+    pub fn reach(&mut self, event_time: i64) {
+        self.advance.reached = self.advance.reached.max(event_time);
+    }
+
     /// Feeds what is there, and event time comes to the watermark.
     pub fn advance(&mut self, watermark: i64) {
         let mut batches = self.batches();
+        batches.iter().filter_map(|b| b.kind.latest(&b.rows)).for_each(|event_time| self.reach(event_time));
         let reads = self.detectors.reads();
         batches.retain(|b| reads.contains(&b.kind.name.as_ref()));
         self.account.receive(batches.iter().map(Batch::len).sum());
-        self.advance = Advance { time: self.advance.time + 1, before: self.advance.watermark, watermark };
+        if watermark != Progress::END {
+            self.reach(watermark);
+        }
+        let Advance { time, watermark: before, reached, .. } = self.advance;
+        self.advance = Advance { time: time + 1, before, watermark, reached };
         self.detectors.advance(&self.advance, batches, &mut self.out);
         self.made.extend(self.out.take().into_iter().filter_map(|m| match m {
             Message::Batch(batch) => Some(batch),
@@ -351,6 +361,7 @@ fn step(rigs: &mut [&mut Rig], ids: &mut [i64; 3], clock: i64, (instrument, what
     ids[instrument] += if odd == 7 { 3 } else { 1 };
     let id = ids[instrument];
     for rig in rigs {
+        rig.reach(clock);
         match what {
             0 => rig.quotes.push(quote(symbol, clock, id, Some((&(100 + wobble).to_string(), "102")))),
             1 => rig.metrics.push(metrics(symbol, clock, id, Some((&(100 + wobble).to_string(), "101")))),

@@ -55,7 +55,8 @@ impl Bench {
 
     fn advance(&mut self, batches: Vec<Batch>, watermark: Micros) {
         self.time += 1;
-        let advance = Advance { time: self.time, before: self.watermark, watermark: watermark.max(self.watermark) };
+        let watermark = watermark.max(self.watermark);
+        let advance = Advance { time: self.time, before: self.watermark, watermark, reached: watermark };
         self.watermark = advance.watermark;
         let mut out = Output::new("bars", self.account.clone());
         self.account.receive(batches.iter().map(Batch::len).sum());

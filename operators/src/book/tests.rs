@@ -139,7 +139,7 @@ impl Rig {
 
     fn advance(&mut self, batches: Vec<Batch>, watermark: i64) {
         self.time += 1;
-        let advance = Advance { time: self.time, before: self.watermark, watermark };
+        let advance = Advance { time: self.time, before: self.watermark, watermark, reached: watermark };
         self.watermark = watermark;
         self.account.receive(batches.iter().map(Batch::len).sum());
         self.received += batches.iter().map(Batch::len).sum::<usize>();
