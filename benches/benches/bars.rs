@@ -75,8 +75,9 @@ fn bars(c: &mut Criterion) {
     group.throughput(Throughput::Elements((ROWS * BATCHES) as u64)).sample_size(20);
     group.bench_function("by instrument, 2 workers", |b| {
         b.iter(|| {
-            let build = |stream, cx: &operators::Context| dataflow::keyed(stream, cx, &["trade"], Route::Instrument, Stage::ONLY, Swallow);
-            drive(2, &batches, Arc::new(|_: &str| None), build);
+            drive(2, &batches, Arc::new(|_: &str| None), |stream, cx| {
+                dataflow::keyed(stream, cx, &["trade"], Route::Instrument, Stage::ONLY, Swallow)
+            });
         });
     });
     group.finish();
