@@ -3,12 +3,13 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use benches::drive;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use model::kinds::{TRADE, Trade, TradeBuilder};
 use model::{Batch, Decimal, Origin};
 use operators::dataflow::{self, Route, Stage};
-use operators::{Advance, Keyed, Operator, Output};
+use operators::{Advance, Keyed, Operator, Output, Snapshot};
 
 const ROWS: usize = 8_192;
 const BATCHES: usize = 32;
@@ -49,10 +50,10 @@ impl Keyed for Swallow {
     fn advance(&mut self, _: &Advance, batches: Vec<Batch>, _: &mut Output) {
         black_box(batches);
     }
-    fn snapshot(&self) -> Vec<Batch> {
-        Vec::new()
+    fn snapshot(&self) -> Snapshot {
+        Box::new(Vec::new)
     }
-    fn restore(&mut self, _: Vec<Batch>) {}
+    fn restore(&mut self, _: &[RecordBatch]) {}
 }
 
 fn bars(c: &mut Criterion) {

@@ -25,6 +25,7 @@ pub fn drive(
             account: Arc::new(Account::default()),
             sources: Arc::new([SourceClock { source: 0, disorder: 0, idle: 60_000 }]),
             dialects: dialects.clone(),
+            keeper: None,
         };
         let mut input = worker.dataflow(|scope| {
             let (input, stream) = scope.new_input::<Vec<Message>>();

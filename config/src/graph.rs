@@ -80,6 +80,16 @@ impl<S: ?Sized, O: ?Sized, K: ?Sized> Graph<S, O, K> {
         format!("{:016x}", hash.finish())
     }
 
+    /// What each node computes, by its name: its type and a hash of its inputs and its options without secrets, as
+    /// `type:hash`. Neither the order of tables and keys nor comments and layout change it.
+    pub fn node_hashes(&self) -> Vec<(String, String)> {
+        let hashed = |n: Any<'_>| {
+            let hash = XxHash64::oneshot(0, format!("{} {:?} {}", n.role, n.inputs, canonical(n.options)).as_bytes());
+            (n.name.to_owned(), format!("{}:{hash:016x}", n.type_name))
+        };
+        self.nodes().map(hashed).collect()
+    }
+
     /// The flow in words: each node with what it reads, what reads it, and the kinds and columns that it sends them.
     pub fn to_text(&self) -> String {
         let mut text = format!("pipeline {}\n", self.name);

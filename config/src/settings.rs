@@ -13,7 +13,7 @@ use crate::diagnostic::{Diagnostics, Finding, Place};
 use crate::document::{Document, Environment, NESTING, decode, unreadable};
 use crate::options::Reader;
 use crate::schema::{Property, Schema};
-use crate::values::Secret;
+use crate::values::{Duration, Secret};
 use crate::words;
 
 /// The file that settings stand in.
@@ -88,7 +88,7 @@ fn is_setting(name: &str, settings: &[Property<'_>]) -> bool {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Settings {
-    /// The folder for local state: checkpoints, bindings and, unless said otherwise, the cold store. Default `data`.
+    /// The folder for local state: journals and, unless said otherwise, checkpoints and the cold store. Default `data`.
     pub data: Option<String>,
     /// Number of worker threads. Default: the number of processors, at most 4.
     #[schemars(range(min = 1, max = 1024))]
@@ -97,6 +97,8 @@ pub struct Settings {
     pub cold: ColdStore,
     /// The hot store: ClickHouse. Without it, SQL reads the cold store alone.
     pub hot: Option<HotStore>,
+    /// Checkpoints of pipelines.
+    pub checkpoints: Checkpoints,
     /// Logging to standard error.
     pub log: Log,
 }
@@ -110,6 +112,11 @@ impl Settings {
     /// Where the cold tables lie: the URL that is set, or a folder below the data folder.
     pub fn cold_url(&self) -> String {
         self.cold.url.clone().unwrap_or_else(|| format!("{}/cold", self.data()))
+    }
+
+    /// Where checkpoints lie: the URL that is set, or the data folder.
+    pub fn checkpoints_url(&self) -> &str {
+        self.checkpoints.url.as_deref().unwrap_or(self.data())
     }
 
     /// Number of worker threads.
@@ -167,6 +174,23 @@ fn default_user() -> String {
 
 fn default_keep_days() -> u32 {
     7
+}
+
+/// When and where a pipeline's state is stored, so that a run goes on behind it and not from the beginning.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Checkpoints {
+    /// From the beginning of one checkpoint to the next.
+    pub interval: Duration,
+    /// A folder, or `s3://bucket/prefix` with the endpoint, region and keys of `[cold]`. Default: the data folder. Below
+    /// it, those of a pipeline lie in `pipelines/NAME/checkpoints`.
+    pub url: Option<String>,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Checkpoints { interval: Duration::seconds(10), url: None }
+    }
 }
 
 /// Logging to standard error.

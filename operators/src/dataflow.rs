@@ -16,13 +16,14 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::Int32Type;
 use model::kinds::{DEAD_LETTER, DeadLetter, DeadLetterBuilder};
 use model::time::{Micros, Time};
-use model::{Account, Batch, Kind, Message, Origin, Progress};
+use model::{Account, Batch, Message, Origin, Progress};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator as _;
 use twox_hash::XxHash64;
 
-use crate::{Context, SourceClock};
+use crate::state::{Part, Snapshot, SourceProgress, WatermarkState};
+use crate::{Context, Keeper, SourceClock};
 
 /// What flows on an edge.
 pub type Stream<'scope> = timely::dataflow::Stream<'scope, Time, Vec<Message>>;
@@ -44,11 +45,12 @@ pub trait Keyed: 'static {
         0
     }
 
-    /// The state, as batches: what a checkpoint stores. State of other instruments may be split off by key.
-    fn snapshot(&self) -> Vec<Batch>;
+    /// The state as of now: what a checkpoint stores. Taking it must not take long.
+    fn snapshot(&self) -> Snapshot;
 
-    /// Takes over a state that [`Keyed::snapshot`] gave, before the first `advance`.
-    fn restore(&mut self, state: Vec<Batch>);
+    /// Takes over rows that [`Keyed::snapshot`] gave, those of the instruments that are this worker's, before the first
+    /// `advance`.
+    fn restore(&mut self, state: &[RecordBatch]);
 }
 
 /// A logical time that is complete, and how far event time has come with it.
@@ -181,6 +183,33 @@ impl Watermark {
         self.reached
     }
 
+    /// What a checkpoint keeps of it.
+    pub fn state(&self) -> WatermarkState {
+        let known = |time: Micros| (time != Micros::MIN).then_some(time);
+        let heard = |s: &SourceState| SourceProgress {
+            source: s.clock.source,
+            paths: s.paths.iter().map(|(path, event_time)| (*path, *event_time)).collect(),
+            heard: s.heard,
+        };
+        WatermarkState {
+            sources: self.sources.iter().filter(|s| s.heard.is_some()).map(heard).collect(),
+            current: known(self.current),
+            reached: known(self.reached),
+        }
+    }
+
+    /// Goes on from what a checkpoint kept. Sources that are not this watermark's any more do not count.
+    pub fn restore(&mut self, state: &WatermarkState) {
+        for progress in &state.sources {
+            if let Some(source) = self.sources.iter_mut().find(|s| s.clock.source == progress.source) {
+                source.paths = progress.paths.iter().copied().collect();
+                source.heard = progress.heard;
+            }
+        }
+        self.current = state.current.unwrap_or(Micros::MIN);
+        self.reached = state.reached.unwrap_or(Micros::MIN);
+    }
+
     /// The watermark as of a logical time. It never falls. A source that was silent for longer than its idle
     /// time does not hold it back; one that was never heard does, until the first was heard that long ago.
     pub fn at(&mut self, time: Time) -> Micros {
@@ -251,6 +280,30 @@ pub struct Stage {
 impl Stage {
     /// The only stage of a node.
     pub const ONLY: Stage = Stage { first: true, last: true };
+
+    /// Counted from 0. A node has two at most.
+    fn number(self) -> u32 {
+        u32::from(!self.first)
+    }
+}
+
+/// Hands the state of a stage over at each barrier.
+struct Saving {
+    keeper: Arc<dyn Keeper>,
+    part: Part,
+    /// The barrier of the last state that was handed over.
+    saved: Time,
+}
+
+impl Saving {
+    /// Hands the state over if there is a barrier at or below `next`, the least time that may still be worked on.
+    fn save(&mut self, next: Option<Time>, watermark: &Watermark, logic: &impl Keyed) {
+        let barrier = self.keeper.barrier();
+        if barrier > self.saved && next.is_none_or(|next| barrier <= next) {
+            self.saved = barrier;
+            self.keeper.keep(&self.part, barrier, watermark.state(), logic.snapshot());
+        }
+    }
 }
 
 /// Puts a [`Keyed`] on the dataflow: rows of the kinds in `consumes` are its input. Dead letters of an earlier
@@ -268,6 +321,16 @@ pub fn keyed<'scope, K: Keyed>(
     let routed = distribute(input, cx, consumes, route, stage, index, peers);
     let exchange = Exchange::new(|message: &Message| u64::from(message.target()));
     let mut watermark = Watermark::new(&cx.sources);
+    let mut saving = cx.keeper.clone().map(|keeper| {
+        let part = Part { node: cx.node.clone(), stage: stage.number(), worker: index };
+        keeper.expect(&part);
+        if let Some(state) = keeper.restore(&part.node, part.stage) {
+            watermark.restore(&state.watermark);
+            let router = Router::new(peers);
+            logic.restore(&state.rows.iter().map(|rows| router.own(rows, index)).collect::<Vec<_>>());
+        }
+        Saving { saved: keeper.barrier(), keeper, part }
+    });
     let mut out = Output::new(cx.node.clone(), cx.account.clone());
     let name = cx.node.clone();
     let path = XxHash64::oneshot(0, name.as_bytes());
@@ -280,7 +343,11 @@ pub fn keyed<'scope, K: Keyed>(
                 waiting.entry(time).or_default().append(container);
             });
             let Some(held) = &mut capability else { return };
-            while let Some(entry) = waiting.first_entry().filter(|e| !frontier.less_equal(e.key())) {
+            let frontier = frontier.frontier().first().copied();
+            while let Some(entry) = waiting.first_entry().filter(|e| frontier.is_none_or(|f| *e.key() < f)) {
+                if let Some(saving) = &mut saving {
+                    saving.save(Some(*entry.key()), &watermark, &logic);
+                }
                 let (time, messages) = entry.remove_entry();
                 let before = watermark.at(time);
                 let mut batches = Vec::new();
@@ -311,7 +378,10 @@ pub fn keyed<'scope, K: Keyed>(
                     output.session(&*held).give_container(&mut passed);
                 }
             }
-            release(&mut capability, frontier.frontier().first().copied());
+            if let Some(saving) = &mut saving {
+                saving.save(frontier, &watermark, &logic);
+            }
+            release(&mut capability, frontier);
         }
     })
 }
@@ -389,7 +459,7 @@ impl Router {
         if self.peers == 1 {
             return send(batch);
         }
-        let owners = self.owners(&batch.kind, &batch.rows);
+        let owners = self.owners(&batch.rows);
         let Some(first) = owners.first() else { return };
         if owners.iter().all(|owner| owner == first) {
             batch.target = *first;
@@ -406,12 +476,18 @@ impl Router {
         }
     }
 
+    /// The rows that a worker owns.
+    fn own(&self, rows: &RecordBatch, worker: u32) -> RecordBatch {
+        let owned: UInt32Array = (0_u32..).zip(self.owners(rows)).filter(|(_, owner)| *owner == worker).map(|(row, _)| row).collect();
+        take_record_batch(rows, &owned).expect("the rows were counted")
+    }
+
     /// The owner of each row: a hash of venue, market and symbol, the same in every process and version.
-    fn owners(&self, kind: &Kind, rows: &RecordBatch) -> Vec<u32> {
+    fn owners(&self, rows: &RecordBatch) -> Vec<u32> {
         let mut hashes = vec![0_u64; rows.num_rows()];
         for column in ["venue", "market", "symbol"] {
             let Some(column) = rows.column_by_name(column).and_then(|c| c.as_any().downcast_ref::<DictionaryArray<Int32Type>>()) else {
-                debug_assert!(false, "`{}` records have no instrument", kind.name);
+                debug_assert!(false, "the rows have no instrument: {:?}", rows.schema());
                 continue;
             };
             let labels: Vec<u64> =

@@ -5,14 +5,14 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use ahash::RandomState;
 use arrow::array::{Array, BinaryArray, DictionaryArray, RecordBatch};
 use arrow::datatypes::Int32Type;
 use hashbrown::{Equivalent, HashMap};
 use model::columns::{self, Bytes, ColumnType, Label};
-use model::{Batch, Column, Kind, Origin};
+use model::{Column, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -122,7 +122,7 @@ impl Instruments {
 }
 
 /// The kind of a stored state: what an operator keeps of one instrument, as bytes that it alone reads.
-static STATE: LazyLock<Arc<Kind>> = LazyLock::new(|| {
+static STATE: LazyLock<Kind> = LazyLock::new(|| {
     let column = |name: &'static str, ty, doc: &'static str| Column { name: name.into(), ty, nullable: false, doc: doc.into() };
     let columns = vec![
         column("venue", Label::TYPE, "The venue."),
@@ -131,7 +131,7 @@ static STATE: LazyLock<Arc<Kind>> = LazyLock::new(|| {
         column("part", Label::TYPE, "The part of the operator whose state it is."),
         column("state", Bytes::TYPE, "The state, as JSON."),
     ];
-    Arc::new(Kind::new(
+    Kind::new(
         "operator_state",
         None,
         "What an operator keeps of an instrument.",
@@ -139,7 +139,7 @@ static STATE: LazyLock<Arc<Kind>> = LazyLock::new(|| {
         vec![],
         vec!["venue".into(), "market".into(), "symbol".into()],
         false,
-    ))
+    )
 });
 
 /// States of instruments, on their way into a checkpoint.
@@ -163,8 +163,8 @@ impl StateBuilder {
         Bytes::push(&mut self.state, &bytes);
     }
 
-    /// The states as a batch.
-    pub fn finish(mut self) -> Batch {
+    /// The states as rows.
+    pub fn finish(mut self) -> RecordBatch {
         let columns = vec![
             Label::finish(&mut self.venue),
             Label::finish(&mut self.market),
@@ -172,20 +172,19 @@ impl StateBuilder {
             Label::finish(&mut self.part),
             Bytes::finish(&mut self.state),
         ];
-        let rows = RecordBatch::try_new(STATE.schema().clone(), columns).expect("every push fills every column");
-        Batch::new(&STATE, rows, Origin::default())
+        RecordBatch::try_new(STATE.schema().clone(), columns).expect("every push fills every column")
     }
 }
 
-/// Hands out the states in batches that [`StateBuilder`] made: the part and the bytes, by instrument.
-pub fn states(batches: &[Batch], mut each: impl FnMut([&str; 3], &str, &[u8])) {
-    for batch in batches.iter().filter(|b| b.kind.name == STATE.name) {
+/// Hands out the states that [`StateBuilder`] made: the part and the bytes, by instrument.
+pub fn states(batches: &[RecordBatch], mut each: impl FnMut([&str; 3], &str, &[u8])) {
+    for rows in batches {
         let label = |name: &str, row| {
-            let column = batch.rows.column_by_name(name).and_then(|c| c.as_any().downcast_ref()).expect("states have this column");
+            let column = rows.column_by_name(name).and_then(|c| c.as_any().downcast_ref()).expect("states have this column");
             columns::label(column, row).expect("states have no nulls")
         };
-        let bytes: &BinaryArray = batch.rows.column_by_name("state").and_then(|c| c.as_any().downcast_ref()).expect("states have bytes");
-        for row in 0..batch.len() {
+        let bytes: &BinaryArray = rows.column_by_name("state").and_then(|c| c.as_any().downcast_ref()).expect("states have bytes");
+        for row in 0..rows.num_rows() {
             each([label("venue", row), label("market", row), label("symbol", row)], label("part", row), bytes.value(row));
         }
     }

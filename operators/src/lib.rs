@@ -28,8 +28,10 @@ pub mod filter;
 pub mod instruments;
 pub mod normalise;
 pub mod rows;
+pub mod state;
 
 pub use dataflow::{Advance, Keyed, Output, Stream, Transform};
+pub use state::{Keeper, Snapshot};
 
 /// Every operator, in the order of the manual.
 pub fn registry() -> Vec<Declaration<dyn Operator>> {
@@ -60,6 +62,8 @@ pub struct Context {
     pub sources: Arc<[SourceClock]>,
     /// Makes the dialect of a frame.
     pub dialects: Arc<MakeDialect>,
+    /// Where state comes from and goes to, where it is kept at all.
+    pub keeper: Option<Arc<dyn Keeper>>,
 }
 
 impl fmt::Debug for Context {

@@ -15,8 +15,10 @@ use config::{Diagnostics, Document, Environment, manual, settings};
 use query::output::Format;
 use tracing_subscriber::EnvFilter;
 
+use crate::checkpoint;
 use crate::monitor::Monitor;
 use crate::plan::{Pipeline, Plan, registry};
+use crate::resume::Choice;
 use crate::run::{self, Stop};
 
 /// A stream processor for market data.
@@ -41,6 +43,18 @@ enum Command {
         /// How the summary is written to standard output
         #[arg(long, value_enum, default_value_t)]
         format: Report,
+        #[command(flatten)]
+        going_on: GoingOn,
+    },
+    /// List the checkpoints of a pipeline, newest first
+    Checkpoints {
+        /// The pipeline file
+        file: PathBuf,
+        /// How they are written
+        #[arg(long, value_enum, default_value_t)]
+        format: Report,
+        #[command(flatten)]
+        common: Common,
     },
     /// Find every error in pipeline files; touches nothing outside
     Validate {
@@ -103,6 +117,20 @@ struct Common {
     /// How log lines are written
     #[arg(long, value_enum)]
     log: Option<Log>,
+}
+
+/// What a run does about earlier ones of the same pipeline. It goes on where they were.
+#[derive(Debug, clap::Args)]
+struct GoingOn {
+    /// Read everything from the beginning instead of going on; rows that are stored stay
+    #[arg(long)]
+    fresh: bool,
+    /// Go on although the pipeline computes something else than before
+    #[arg(long, conflicts_with = "fresh")]
+    accept: bool,
+    /// Go on from this checkpoint instead of the newest; `checkpoints` lists them
+    #[arg(long, value_name = "CHECKPOINT", conflicts_with = "fresh")]
+    checkpoint: Option<u64>,
 }
 
 fn assignment(text: &str) -> Result<String, String> {
@@ -174,7 +202,7 @@ macro_rules! failures {
     } )* };
 }
 
-failures!(std::io::Error, serde_json::Error, query::QueryError, run::RunError);
+failures!(std::io::Error, serde_json::Error, query::QueryError, run::RunError, storage::StorageError);
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
@@ -195,7 +223,11 @@ pub fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Run { file, workers, common, format } => execute_run(&file, workers, &common, format),
+        Command::Run { file, workers, common, format, going_on } => {
+            let choice = Choice { fresh: going_on.fresh, accept: going_on.accept, checkpoint: going_on.checkpoint };
+            execute_run(&file, workers, &common, format, choice)
+        }
+        Command::Checkpoints { file, format, common } => checkpoints(&file, &common, format),
         Command::Validate { files, format, common } => validate(&files, &common, format),
         Command::Graph { file, format, common } => {
             let (pipeline, _) = check(&file, &common)?;
@@ -239,7 +271,7 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
     }
 }
 
-fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Report) -> Result<ExitCode, Failure> {
+fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Report, choice: Choice) -> Result<ExitCode, Failure> {
     let (pipeline, mut settings) = check(file, common)?;
     settings.workers = workers.or(settings.workers);
     start_log(&settings, common.log, "info");
@@ -247,7 +279,7 @@ fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Rep
     let stop = Stop::default();
     watch_signals(&stop)?;
     let monitor = Monitor::start(plan.clone());
-    let result = run::run(plan, &Arc::new(settings), &stop);
+    let result = run::run(plan, &Arc::new(settings), &stop, choice);
     drop(monitor);
     let summary = result?;
     match format {
@@ -255,6 +287,26 @@ fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Rep
         Report::Json => say(&serde_json::to_string(&summary)?),
     }
     Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn checkpoints(file: &Path, common: &Common, format: Report) -> Result<ExitCode, Failure> {
+    let (pipeline, settings) = check(file, common)?;
+    start_log(&settings, common.log, "warn");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let store = checkpoint::Store::open(&settings, &pipeline.name)?;
+    let manifests = runtime.block_on(async {
+        let mut manifests = Vec::new();
+        for barrier in store.list().await? {
+            manifests.push(store.manifest(&pipeline.name, barrier).await?);
+        }
+        Ok::<_, storage::StorageError>(manifests)
+    })?;
+    match format {
+        Report::Json => say(&serde_json::to_string(&manifests)?),
+        Report::Text if manifests.is_empty() => complain(&format!("pipeline `{}` has no checkpoints", pipeline.name)),
+        Report::Text => say(checkpoint::table(&manifests).trim_end()),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The first Ctrl-C (or SIGTERM) drains, the second stops at once.

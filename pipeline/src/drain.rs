@@ -4,22 +4,27 @@
 //! gathers, and when all workers have completed a time and the sink's pace says so, it records the source
 //! positions behind that time and lets the writer commit the epoch. The operator holds its capability back
 //! while the thread has too much in hand, so that a slow sink slows its own pipeline and nothing is dropped.
+//!
+//! Rows of a replay that were committed are left out. An epoch of which it is not known whether it was is committed first,
+//! with the bounds that it had: its rows are the same again, so the writer recognises them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use model::time::Time;
 use model::{Account, Batch, Message, Progress};
 use operators::dataflow::Watermark;
-use operators::{SourceClock, Stream};
-use sinks::{Epoch, Pace, SinkError, Writer};
+use operators::{Keeper, SourceClock, Stream};
+use sinks::{Epoch, Keeps, Pace, SinkError, Writer};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::Operator as _;
 
-use crate::binding::Bindings;
+use crate::checkpoint::Checkpoints;
+use crate::journal::{Journal, JournalError};
+use crate::resume::SinkResume;
 
 /// What a worker tells a sink's thread.
 #[derive(Debug)]
@@ -113,10 +118,16 @@ pub struct Drain {
     pub workers: usize,
     /// The clocks of the sources whose rows can reach the sink.
     pub clocks: Arc<[SourceClock]>,
-    /// Positions on disk.
-    pub bindings: Arc<Bindings>,
-    /// The run's name in the log of positions.
-    pub run: String,
+    /// What becomes of what it writes.
+    pub keeps: Keeps,
+    /// Where it goes on.
+    pub resume: SinkResume,
+    /// Positions on disk, where they are kept.
+    pub journal: Option<Arc<Journal>>,
+    /// Checkpoints, where there are any.
+    pub checkpoints: Option<Arc<Checkpoints>>,
+    /// Set when a replay failed: nothing may be committed any more.
+    pub abandoned: Arc<AtomicBool>,
     /// The node's books.
     pub account: Arc<Account>,
 }
@@ -128,6 +139,10 @@ struct Gathered {
     frontiers: Vec<Option<Time>>,
     watermark: Watermark,
     lower: Time,
+    /// The end of an epoch that was broken off and has to be committed as it was.
+    open: Option<Time>,
+    /// The last barrier that the sink has told that it has come to.
+    kept: Time,
 }
 
 impl Drain {
@@ -137,12 +152,16 @@ impl Drain {
     /// # Errors
     /// The first error of the writer, or of the log of positions.
     pub fn run(mut self, on: &tokio::runtime::Handle) -> Result<(), SinkError> {
+        let mut watermark = Watermark::new(&self.clocks);
+        watermark.restore(&self.resume.watermark);
         let mut gathered = Gathered {
             rows: BTreeMap::new(),
             progress: BTreeMap::new(),
             frontiers: vec![Some(0); self.workers],
-            watermark: Watermark::new(&self.clocks),
-            lower: 0,
+            watermark,
+            lower: self.resume.committed.open.map_or(self.resume.committed.upper, |(lower, _)| lower),
+            open: self.resume.committed.open.map(|(_, upper)| upper),
+            kept: self.barrier(),
         };
         let mut failure = None;
         let mut last = Instant::now();
@@ -167,10 +186,16 @@ impl Drain {
             let due = last.elapsed() >= self.pace.interval || self.waiting.load(Ordering::Relaxed) >= self.pace.bytes;
             if due || gathered.upper().is_none() {
                 last = Instant::now();
-                if let Err(error) = self.commit(&mut gathered, on, failure.is_some()) {
-                    tracing::error!(sink = self.name, "{error}");
-                    self.account.error(error.to_string());
-                    failure = Some(error);
+                while let Some((epoch, rows)) = gathered.complete(self.barrier()) {
+                    let discard = failure.is_some() || self.abandoned.load(Ordering::SeqCst);
+                    if let Err(error) = self.commit(epoch, rows, on, discard) {
+                        tracing::error!(sink = self.name, "{error}");
+                        self.account.error(error.to_string());
+                        failure = Some(error);
+                    }
+                    if failure.is_none() && !discard {
+                        self.tell_barrier(&mut gathered);
+                    }
                 }
             }
         }
@@ -180,23 +205,43 @@ impl Drain {
         }
     }
 
-    /// Commits every time that is complete on all workers.
-    fn commit(&mut self, gathered: &mut Gathered, on: &tokio::runtime::Handle, discard: bool) -> Result<(), SinkError> {
-        let Some((epoch, rows)) = gathered.complete() else { return Ok(()) };
+    /// The barrier of the checkpoint under way, or of the last.
+    fn barrier(&self) -> Time {
+        self.checkpoints.as_ref().map_or(0, |checkpoints| checkpoints.barrier())
+    }
+
+    /// Tells where the sink's watermark was at a barrier, once everything below is committed.
+    fn tell_barrier(&self, gathered: &mut Gathered) {
+        let Some(checkpoints) = &self.checkpoints else { return };
+        let barrier = checkpoints.barrier();
+        if gathered.kept < barrier && gathered.lower == barrier {
+            gathered.kept = barrier;
+            checkpoints.keep_sink(&self.name, barrier, gathered.watermark.state());
+        }
+    }
+
+    /// Commits an epoch, unless it is to be discarded.
+    fn commit(&mut self, epoch: Epoch, rows: Vec<(Time, Batch)>, on: &tokio::runtime::Handle, discard: bool) -> Result<(), SinkError> {
         let bytes: usize = rows.iter().map(|(_, batch)| batch.bytes()).sum();
         self.account.watermark(epoch.watermark);
-        let result = if discard || rows.is_empty() {
-            Ok(())
-        } else {
-            let bound = self.bindings.record(&self.run, epoch.upper).map_err(|error| SinkError {
-                place: self.bindings.path().display().to_string(),
-                what: format!("the positions of the sources cannot be recorded: {error}"),
-                remedy: "free the disk or make the data folder writable; nothing was committed for them".into(),
-            });
-            bound.and_then(|()| on.block_on(self.writer.commit(epoch, rows)))
-        };
+        let result = if discard { Ok(()) } else { self.write(epoch, rows, on) };
         self.waiting.fetch_sub(bytes, Ordering::Relaxed);
         result
+    }
+
+    fn write(&mut self, epoch: Epoch, mut rows: Vec<(Time, Batch)>, on: &tokio::runtime::Handle) -> Result<(), SinkError> {
+        // What an earlier run committed comes again only to bring the stages before to where they were.
+        let (known, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(time, _)| *time < epoch.lower);
+        known.iter().for_each(|(_, batch)| self.account.ignore(batch.len()));
+        rows = new;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let journal = self.journal.as_ref().filter(|_| self.keeps == Keeps::Commits);
+        let unrecorded = |error: JournalError| SinkError { place: error.place, what: error.what, remedy: error.remedy };
+        journal.map_or(Ok(()), |journal| journal.intend(&self.name, epoch.lower, epoch.upper)).map_err(unrecorded)?;
+        on.block_on(self.writer.commit(epoch, rows))?;
+        journal.map_or(Ok(()), |journal| journal.committed(&self.name, epoch.upper)).map_err(unrecorded)
     }
 }
 
@@ -220,13 +265,19 @@ impl Gathered {
         self.frontiers.iter().flatten().min().copied()
     }
 
-    /// The epoch of all complete times with its rows, in the order of times and sources.
-    fn complete(&mut self) -> Option<(Epoch, Vec<(Time, Batch)>)> {
+    /// The next epoch of complete times with its rows, in the order of times and sources. It ends where one ended that was
+    /// broken off, and at a barrier, so that the watermark there is known.
+    fn complete(&mut self, barrier: Time) -> Option<(Epoch, Vec<(Time, Batch)>)> {
+        let barrier = (barrier > self.kept).then_some(barrier);
         let last = self.rows.keys().chain(self.progress.keys()).max().map_or(self.lower, |t| t + 1);
-        let upper = self.upper().unwrap_or(last).max(self.lower);
-        if upper == self.lower {
+        // When nothing comes any more, a barrier is as good as passed.
+        let upper = self.upper().unwrap_or(last.max(barrier.unwrap_or(0)).max(self.open.unwrap_or(0)));
+        let end = [self.open, barrier].into_iter().flatten().min().unwrap_or(Time::MAX);
+        let upper = upper.min(end);
+        if upper <= self.lower || self.open.is_some_and(|open| upper < open) {
             return None;
         }
+        self.open = None;
         let later = self.rows.split_off(&upper);
         let mut rows = Vec::new();
         for (time, mut batches) in std::mem::replace(&mut self.rows, later) {

@@ -4,7 +4,11 @@
 //! waits for the byte budget and goes to one worker, in turn; every worker is told how time goes on. Logical time
 //! is the clock in milliseconds. While the dataflow is busy, time stands still for up to [`LOADED_TICK`], so that
 //! operators see thousands of rows at once; when it is idle, each chunk has a time of its own.
+//!
+//! What an earlier run handed over and bound is handed over first, at the same times. A replay is not broken off: a
+//! logical time of which a part was handed over would look complete.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,14 +20,16 @@ use model::kinds::{DEAD_LETTER, FRAME};
 use model::time::Time;
 use model::{Account, Batch, Kind, Message, Origin, Progress};
 use operators::Stream;
-use sources::{Chunk, Reader};
+use sources::{Chunk, Position, Reader, SourceError};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::generic::source;
 use timely::scheduling::SyncActivator;
 use tokio::sync::watch;
 
-use crate::binding::Bindings;
 use crate::budget::Budget;
+use crate::checkpoint::{Checkpoints, Clock, now};
+use crate::journal::{Bound, Journal};
+use crate::resume::SourceResume;
 
 /// How long logical time may stand still while the dataflow has enough to do, in milliseconds.
 pub const LOADED_TICK: Time = 20;
@@ -81,68 +87,148 @@ pub struct Feed {
     pub name: String,
     /// The node's books.
     pub account: Arc<Account>,
-    /// The open source.
-    pub reader: Box<dyn Reader>,
+    /// The open source; `None` where it ended before.
+    pub reader: Option<Box<dyn Reader>>,
     /// The workers.
     pub outlets: Outlets,
     /// Bytes in flight of this source.
     pub budget: Arc<Budget>,
-    /// Positions on disk.
-    pub bindings: Arc<Bindings>,
+    /// Where it goes on.
+    pub resume: SourceResume,
+    /// Logical time.
+    pub clock: Arc<Clock>,
+    /// Positions on disk, where they are kept.
+    pub journal: Option<Arc<Journal>>,
+    /// Checkpoints, where there are any.
+    pub checkpoints: Option<Arc<Checkpoints>>,
+    /// What no run will ask for again, by source.
+    pub settled: watch::Receiver<BTreeMap<String, Bound>>,
     /// Turns true when the pipeline is to drain.
     pub stop: watch::Receiver<bool>,
     /// Set when the source failed: the run then ends with an error.
     pub failed: Arc<AtomicBool>,
+    /// Set when a replay failed: the time at hand is not complete, and no sink may commit it.
+    pub abandoned: Arc<AtomicBool>,
+}
+
+/// Where a source stands.
+struct Cursor {
+    time: Time,
+    chunks: u64,
+    worker: usize,
 }
 
 impl Feed {
     /// Feeds the source into the dataflow until it ends, fails or is stopped.
     pub async fn run(mut self) {
-        let (mut time, mut chunks, mut worker) = (now(), 0_u64, 0);
-        let finished = loop {
+        let mut cursor = Cursor { time: 0, chunks: 0, worker: 0 };
+        let Some(mut reader) = self.reader.take() else { return self.close(0, false) };
+        let ended = match self.replay(reader.as_mut(), &mut cursor).await {
+            Ok(true) => return,
+            Ok(false) => self.read(reader.as_mut(), &mut cursor).await,
+            Err(error) => {
+                // Before any worker can take the time at hand for complete.
+                self.abandoned.store(true, Ordering::SeqCst);
+                Err(error)
+            }
+        };
+        if let Err(error) = &ended {
+            tracing::error!(source = self.name, "{error}");
+            self.account.error(error.to_string());
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        let time = self.advance(cursor.time);
+        let finished = ended.is_ok_and(|ended| ended);
+        if finished {
+            self.bind(time, None);
+        }
+        self.close(time, finished);
+    }
+
+    /// Hands over again what an earlier run did, at the same times. Returns whether the source ended then.
+    async fn replay(&mut self, reader: &mut dyn Reader, cursor: &mut Cursor) -> Result<bool, SourceError> {
+        while let Some((time, position)) = self.resume.replay.pop_front() {
+            cursor.time = time;
+            self.outlets.tell_all(|_| Event::Advance(time));
+            let Some(position) = position else {
+                self.close(time, true);
+                return Ok(true);
+            };
+            loop {
+                let chunk = reader.next(Some(&position)).await?.ok_or_else(|| SourceError {
+                    place: position.part.clone(),
+                    what: format!("the source ends before {}, to where it was read", position.offset),
+                    remedy: "bring back what the source had, or begin anew with `--fresh`".into(),
+                })?;
+                let end = chunk.position.clone();
+                reader.share().into_iter().for_each(|share| self.account.share(share));
+                self.hand_over(chunk, cursor);
+                if end.is_at(&position) {
+                    break;
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Hands over what is new. Returns whether the source has ended.
+    async fn read(&mut self, reader: &mut dyn Reader, cursor: &mut Cursor) -> Result<bool, SourceError> {
+        cursor.time = self.advance(cursor.time);
+        loop {
             // An idle source must not hold the frontier back.
             let next = tokio::select! {
                 biased;
-                _ = self.stop.wait_for(|stop| *stop) => break false,
-                next = self.reader.next() => Some(next),
+                _ = self.stop.wait_for(|stop| *stop) => {
+                    // What is read so far is stored with a state behind it.
+                    self.checkpoints.iter().for_each(|checkpoints| checkpoints.begin());
+                    return Ok(false);
+                }
+                next = reader.next(None) => Some(next?),
                 () = tokio::time::sleep(IDLE_TICK) => None,
             };
-            let Some(next) = next else {
-                time = self.advance(time);
-                continue;
-            };
-            match next {
-                Ok(Some(chunk)) => {
-                    let busy = self.budget.is_loaded() && now() < time + LOADED_TICK;
-                    if !(busy && self.budget.may_join(time, chunk.bytes())) {
-                        time = self.advance(time);
-                    }
-                    chunks += 1;
-                    self.reader.share().into_iter().for_each(|share| self.account.share(share));
-                    self.hand_over(chunk, Origin { source: self.source, chunk: chunks }, time, worker);
-                    worker = (worker + 1) % self.outlets.senders.len();
-                }
-                Ok(None) => break true,
-                Err(error) => {
-                    tracing::error!(source = self.name, "{error}");
-                    self.account.error(error.to_string());
-                    self.failed.store(true, Ordering::Relaxed);
-                    break false;
+            if self.settled.has_changed().unwrap_or(false) {
+                let bound = self.settled.borrow_and_update().get(&self.name).cloned();
+                if let Some((_, Some(position))) = bound {
+                    reader.settle(&position).await?;
                 }
             }
-        };
-        time = self.advance(time);
-        self.outlets.tell_all(|worker| Event::End(time, finished && worker == 0));
+            match next {
+                None => cursor.time = self.advance(cursor.time),
+                Some(None) => return Ok(true),
+                Some(Some(chunk)) => {
+                    let busy = self.budget.is_loaded() && now() < cursor.time + LOADED_TICK;
+                    if !(busy && self.budget.may_join(cursor.time, chunk.bytes())) {
+                        cursor.time = self.advance(cursor.time);
+                    }
+                    reader.share().into_iter().for_each(|share| self.account.share(share));
+                    self.bind(cursor.time, Some(chunk.position.clone()));
+                    self.hand_over(chunk, cursor);
+                }
+            }
+        }
     }
 
     /// The next logical time: the clock's, but never one twice.
     fn advance(&self, time: Time) -> Time {
-        let next = now().max(time + 1);
+        let next = self.clock.advance(time);
         self.outlets.tell_all(|_| Event::Advance(next));
         next
     }
 
-    fn hand_over(&self, chunk: Chunk, origin: Origin, time: Time, worker: usize) {
+    fn bind(&self, time: Time, position: Option<Position>) {
+        self.journal.iter().for_each(|journal| journal.bind(&self.name, time, position.clone()));
+    }
+
+    /// Tells every worker that nothing comes any more, and one that the source has ended.
+    fn close(&self, time: Time, finished: bool) {
+        self.outlets.tell_all(|worker| Event::End(time, finished && worker == 0));
+    }
+
+    /// Hands a chunk to the next worker, at the time of the cursor.
+    fn hand_over(&self, chunk: Chunk, cursor: &mut Cursor) {
+        let time = cursor.time;
+        cursor.chunks += 1;
+        let origin = Origin { source: self.source, chunk: cursor.chunks };
         for error in chunk.errors {
             tracing::error!(source = self.name, "{error}");
             self.account.error(error.to_string());
@@ -159,12 +245,12 @@ impl Feed {
             self.account.send(&batch.kind.name, batch.len(), 0, batch.bytes());
             bytes += batch.bytes();
         }
-        self.bindings.bind(self.source, time, chunk.position);
         if batches.is_empty() {
             return;
         }
         self.budget.take(time, bytes);
-        self.outlets.send(worker, Event::Rows(time, batches));
+        self.outlets.send(cursor.worker, Event::Rows(time, batches));
+        cursor.worker = (cursor.worker + 1) % self.outlets.senders.len();
     }
 }
 
@@ -178,10 +264,6 @@ fn refused_at(time: Time, kind: &Kind, rows: RecordBatch) -> RecordBatch {
     let replaced = |(column, field): (&ArrayRef, &FieldRef)| if field.name() == "rejected_time" { times.clone() } else { column.clone() };
     let columns = rows.columns().iter().zip(rows.schema_ref().fields()).map(replaced).collect();
     RecordBatch::try_new(rows.schema(), columns).expect("one column of the same type was replaced")
-}
-
-fn now() -> Time {
-    u64::try_from(model::time::now() / 1_000).unwrap_or(0)
 }
 
 /// Adds a source to the dataflow of a worker. The activator goes to the source's thread.

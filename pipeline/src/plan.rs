@@ -1,6 +1,6 @@
 //! What every worker builds: the graph with everything decided that does not depend on the worker.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use config::Role;
@@ -8,7 +8,7 @@ use config::{Declaration, Graph, Registry, graph};
 use model::kinds::DEAD_LETTER;
 use model::{Account, Kind};
 use operators::{Operator, SourceClock};
-use sinks::Sink;
+use sinks::{Keeps, Sink};
 use sources::Source;
 
 /// Everything that a pipeline file can name.
@@ -25,6 +25,8 @@ pub struct Plan {
     pub name: String,
     /// A hash of what it computes.
     pub hash: String,
+    /// What each node of the file computes, as `type:hash`.
+    pub node_hashes: BTreeMap<String, String>,
     /// The sources; their index is their number.
     pub sources: Vec<Node<dyn Source>>,
     /// The operators, each after the operators it reads.
@@ -57,6 +59,7 @@ impl Plan {
     /// own into the cold store, so that none is lost.
     pub fn new(pipeline: Pipeline) -> Plan {
         let hash = pipeline.plan_hash();
+        let node_hashes: BTreeMap<String, String> = pipeline.node_hashes().into_iter().collect();
         let mut clocks: HashMap<String, Vec<SourceClock>> = HashMap::new();
         let mut kinds: HashMap<String, Vec<Arc<Kind>>> = HashMap::new();
         let mut sources = Vec::new();
@@ -83,7 +86,7 @@ impl Plan {
             sink.kinds = flowing.into_iter().filter(|k| letters || k.name != DEAD_LETTER.name).collect();
             sinks.push(sink);
         }
-        let mut plan = Plan { name: pipeline.name, hash, sources, operators, sinks };
+        let mut plan = Plan { name: pipeline.name, hash, node_hashes, sources, operators, sinks };
         plan.store_dead_letters(&clocks);
         plan
     }
@@ -108,6 +111,12 @@ impl Plan {
         let checked = (parquet.check)(serde_json::json!({}), &mut check).expect("a table of dead letters needs no options");
         let clocks = upstream(&inputs, clocks).into();
         self.sinks.push(Node { name, inputs, kinds, clocks, component: checked.component, account: Arc::default() });
+    }
+
+    /// Whether a sink of the file keeps what it commits: then the pipeline goes on where it was, and begins anew otherwise.
+    pub fn keeps_commits(&self) -> bool {
+        let of_file = |sink: &&Node<dyn Sink>| self.node_hashes.contains_key(&sink.name);
+        self.sinks.iter().filter(of_file).any(|sink| sink.component.keeps() == Keeps::Commits)
     }
 
     /// The books of every node, in the order of the flow.

@@ -1,7 +1,6 @@
-//! One run of a pipeline in this process: open, build, drive, end with books that balance.
+//! One run of a pipeline in this process: find where it goes on, open, build, drive, end with books that balance.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use crossbeam_channel::unbounded;
 use model::Message;
 use model::dialect::MakeDialect;
 use model::time::Time;
-use operators::{Context, Stream, dataflow};
+use operators::{Context, Keeper, Stream, dataflow};
 use sinks::{OpenSink, SinkError, Writer};
 use sources::dialect::Dialects;
 use sources::{OpenSource, Reader, SourceError};
@@ -22,11 +21,13 @@ use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
 use tokio::sync::watch;
 
-use crate::binding::Bindings;
 use crate::budget::Budget;
+use crate::checkpoint::{Checkpoints, Clock, Run, Storing};
 use crate::drain::{self, Drain};
 use crate::feed::{self, Feed, Outlets};
+use crate::journal::{Bound, JournalError};
 use crate::plan::Plan;
+use crate::resume::{Choice, Resume, ResumeError, SourceResume};
 use crate::summary::Summary;
 
 /// Bytes of source rows that may be between the sources and the sinks, per source.
@@ -51,14 +52,12 @@ pub enum RunError {
         /// Why.
         error: SinkError,
     },
-    /// The data folder cannot be used.
-    #[error("{}: {error}; make the folder writable or set `data` in marketprism.toml", path.display())]
-    Data {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    /// It cannot go on where it was.
+    #[error(transparent)]
+    Resume(#[from] ResumeError),
+    /// The journal cannot be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A worker could not be started, or panicked.
     #[error("the workers failed: {0}; this is a bug, please report it")]
     Workers(String),
@@ -81,30 +80,36 @@ impl Stop {
     }
 }
 
-/// Runs a plan until its sources end or it is asked to stop, and returns its books.
+/// Runs a plan, from where it was, until its sources end or it is asked to stop, and returns its books.
 ///
 /// # Errors
 /// See [`RunError`]. Where rows were already flowing, the sinks have committed what was complete.
-pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop) -> Result<Summary, RunError> {
+pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop, choice: Choice) -> Result<Summary, RunError> {
     let started = Instant::now();
-    let data = PathBuf::from(settings.data());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| RunError::Workers(e.to_string()))?;
-    let bindings = Bindings::open(&data, &plan.name, plan.sources.iter().map(|s| s.name.clone()));
-    let bindings = Arc::new(bindings.map_err(|error| RunError::Data { path: data, error })?);
+    let workers = settings.workers().max(1);
+    let mut resume = runtime.block_on(Resume::find(&plan, settings, choice))?;
+    if resume.ended {
+        tracing::info!("pipeline `{}` has ended, and everything is stored; `--fresh` begins anew", plan.name);
+        return Ok(Summary::of(&plan, started.elapsed(), false));
+    }
+    let clock = Arc::new(Clock::new(resume.next));
+    let (settle, settled) = watch::channel(BTreeMap::new());
+    let (checkpoints, storing) = keep_checkpoints(&plan, &mut resume, settings, &clock, settle).unzip();
+    let journal = resume.journal;
     let dialects = teach(&plan)?;
     let writers = open_sinks(&plan, settings, &runtime)?;
-    let readers = open_sources(&plan, &runtime)?;
+    let readers = open_sources(&plan, &resume.sources, &runtime)?;
 
-    let workers = settings.workers().max(1);
     let failed = Arc::new(AtomicBool::new(false));
+    let abandoned = Arc::new(AtomicBool::new(false));
     let budgets: Vec<Arc<Budget>> = plan.sources.iter().map(|_| Arc::new(Budget::new(IN_FLIGHT))).collect();
-    let run = uuid::Uuid::new_v4().to_string();
 
     // Sinks: a thread each.
     let mut outlets = Vec::new();
     let mut drains = Vec::new();
-    for (node, writer) in plan.sinks.iter().zip(writers) {
+    for ((node, writer), resume) in plan.sinks.iter().zip(writers).zip(resume.sinks) {
         let (sender, events) = unbounded();
         let waiting = Arc::new(AtomicUsize::new(0));
         let pace = node.component.pace();
@@ -116,8 +121,21 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop) -> Result<Sum
             kinds: node.kinds.iter().map(|k| k.name.to_string()).collect(),
         });
         let name = node.name.clone();
-        let (clocks, account, bindings) = (node.clocks.clone(), node.account.clone(), bindings.clone());
-        let drain = Drain { name: name.clone(), writer, pace, events, waiting, workers, clocks, bindings, run: run.clone(), account };
+        let drain = Drain {
+            name: name.clone(),
+            writer,
+            pace,
+            events,
+            waiting,
+            workers,
+            clocks: node.clocks.clone(),
+            keeps: node.component.keeps(),
+            resume,
+            journal: journal.clone(),
+            checkpoints: checkpoints.clone(),
+            abandoned: abandoned.clone(),
+            account: node.account.clone(),
+        };
         let (handle, stop) = (runtime.handle().clone(), stop.clone());
         let thread = std::thread::Builder::new().name(format!("sink {name}")).spawn(move || {
             // A sink that failed ends the run: nothing that the sources still read could be stored.
@@ -139,12 +157,22 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop) -> Result<Sum
         senders.push(ends);
     }
     let activators = Arc::new(Activators::new(plan.sources.len(), workers));
-    let shared = Shared { plan: plan.clone(), dialects, inlets, outlets, activators: activators.clone(), budgets: budgets.clone() };
+    let shared = Shared {
+        plan: plan.clone(),
+        dialects,
+        inlets,
+        outlets,
+        activators: activators.clone(),
+        budgets: budgets.clone(),
+        checkpoints: checkpoints.clone(),
+    };
     let guards = timely::execute(timely::Config::process(workers), move |worker| shared.work(worker)).map_err(RunError::Workers)?;
 
     // Sources: a thread each, once every worker can be woken.
     let mut feeds = Vec::new();
-    for (((number, node), reader), (senders, budget)) in (0_u32..).zip(&plan.sources).zip(readers).zip(senders.into_iter().zip(&budgets)) {
+    let opened = readers.into_iter().zip(resume.sources);
+    for (((number, node), (reader, resume)), (senders, budget)) in (0_u32..).zip(&plan.sources).zip(opened).zip(senders.into_iter().zip(&budgets))
+    {
         let outlets = Outlets::new(senders, activators.of(number as usize));
         let feed = Feed {
             source: number,
@@ -153,14 +181,26 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop) -> Result<Sum
             reader,
             outlets,
             budget: budget.clone(),
-            bindings: bindings.clone(),
+            resume,
+            clock: clock.clone(),
+            journal: journal.clone(),
+            checkpoints: checkpoints.clone(),
+            settled: settled.clone(),
             stop: stop.0.subscribe(),
             failed: failed.clone(),
+            abandoned: abandoned.clone(),
         };
         let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name(format!("source {}", node.name)).spawn(move || handle.block_on(feed.run()));
         feeds.push(thread.map_err(|e| RunError::Workers(e.to_string()))?);
     }
+
+    // Checkpoints: a thread, once every stage has said that it has a state.
+    let storing = storing.map(|storing: Storing| {
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new().name("checkpoints".into()).spawn(move || storing.run(&handle))
+    });
+    let storing = storing.transpose().map_err(|e| RunError::Workers(e.to_string()))?;
 
     for feed in feeds {
         feed.join().map_err(|_| RunError::Workers("the thread of a source panicked".into()))?;
@@ -171,6 +211,14 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop) -> Result<Sum
     for (node, thread) in drains {
         let result = thread.join().map_err(|_| RunError::Workers(format!("the thread of sink `{node}` panicked")))?;
         result.map_err(|error| RunError::Sink { node, error })?;
+    }
+    checkpoints.iter().for_each(|checkpoints| checkpoints.done());
+    if let Some(storing) = storing {
+        storing.join().map_err(|_| RunError::Workers("the thread that stores checkpoints panicked".into()))?;
+    }
+    let stopped = *stop.0.borrow() || failed.load(Ordering::Relaxed);
+    if let Some(journal) = journal.filter(|_| !stopped) {
+        journal.end()?;
     }
     Ok(Summary::of(&plan, started.elapsed(), failed.load(Ordering::Relaxed)))
 }
@@ -200,12 +248,40 @@ fn open_sinks(plan: &Plan, settings: &Arc<Settings>, runtime: &tokio::runtime::R
     plan.sinks.iter().map(open).collect()
 }
 
-fn open_sources(plan: &Plan, runtime: &tokio::runtime::Runtime) -> Result<Vec<Box<dyn Reader>>, RunError> {
-    let open = |node: &crate::plan::Node<dyn sources::Source>| {
-        let cx = OpenSource { node: node.name.clone(), account: node.account.clone() };
-        runtime.block_on(node.component.open(cx)).map_err(|error| RunError::Source { node: node.name.clone(), error })
+/// Checkpoints of a run, and the thread that stores them, where there are to be any.
+fn keep_checkpoints(
+    plan: &Plan,
+    resume: &mut Resume,
+    settings: &Settings,
+    clock: &Arc<Clock>,
+    settle: watch::Sender<BTreeMap<String, Bound>>,
+) -> Option<(Arc<Checkpoints>, Storing)> {
+    let stores = resume.store.take().zip(resume.journal.clone())?;
+    let run = Run {
+        pipeline: plan.name.clone(),
+        identity: resume.identity.clone(),
+        workers: settings.workers().max(1) as u32,
+        sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
+        sinks: plan.sinks.len(),
     };
-    plan.sources.iter().map(open).collect()
+    let restored = (resume.from, std::mem::take(&mut resume.states));
+    Some(Storing::new(run, restored, clock.clone(), stores, settings.checkpoints.interval.0, settle))
+}
+
+fn open_sources(plan: &Plan, resumes: &[SourceResume], runtime: &tokio::runtime::Runtime) -> Result<Vec<Option<Box<dyn Reader>>>, RunError> {
+    let open = |(node, resume): (&crate::plan::Node<dyn sources::Source>, &SourceResume)| {
+        if resume.ended {
+            return Ok(None);
+        }
+        let cx = OpenSource {
+            pipeline: plan.name.clone(),
+            node: node.name.clone(),
+            from: resume.from.clone(),
+            account: node.account.clone(),
+        };
+        runtime.block_on(node.component.open(cx)).map(Some).map_err(|error| RunError::Source { node: node.name.clone(), error })
+    };
+    plan.sources.iter().zip(resumes).map(open).collect()
 }
 
 /// What the workers share.
@@ -217,6 +293,7 @@ struct Shared {
     outlets: Vec<drain::Outlet>,
     activators: Arc<Activators>,
     budgets: Vec<Arc<Budget>>,
+    checkpoints: Option<Arc<Checkpoints>>,
 }
 
 impl Shared {
@@ -239,6 +316,7 @@ impl Shared {
                     account: node.account.clone(),
                     sources: node.clocks.clone(),
                     dialects: self.dialects.clone(),
+                    keeper: self.checkpoints.clone().map(|checkpoints| checkpoints as Arc<dyn Keeper>),
                 };
                 let stream = node.component.build(gather(scope, &streams, &node.inputs), &cx);
                 streams.insert(&node.name, stream);

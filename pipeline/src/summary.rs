@@ -151,7 +151,12 @@ pub fn table(nodes: &[NodeSummary], seconds: f64) -> String {
             lag,
         ]);
     }
-    let widths: Vec<usize> = (0..lines[0].len()).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0)).collect();
+    aligned(&lines)
+}
+
+/// Lines of cells as text: the first column to the left, the others to the right.
+pub fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let widths: Vec<usize> = (0..N).map(|c| lines.iter().map(|l| l[c].chars().count()).max().unwrap_or(0)).collect();
     let mut text = String::new();
     for line in lines {
         let cells: Vec<String> = line
@@ -189,7 +194,7 @@ pub fn role_name(role: Role) -> &'static str {
 }
 
 /// Digits in groups of three.
-fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

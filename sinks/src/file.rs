@@ -25,7 +25,7 @@ use serde::Deserialize;
 use crate::canonical::Canonical;
 use crate::inputs::{by_kind, written};
 use crate::latest::Latest;
-use crate::{Epoch, OpenSink, Sink, SinkError, Writer};
+use crate::{Epoch, Keeps, OpenSink, Sink, SinkError, Writer};
 
 mod format;
 
@@ -107,6 +107,10 @@ impl Sink for Files {
             files.begin(kind)?;
         }
         Ok(Box::new(FileWriter { files: Some(files), upper: None }))
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Whole
     }
 }
 

@@ -53,10 +53,26 @@ pub trait Sink: fmt::Debug + Send + Sync {
         false
     }
 
+    /// What becomes of what it wrote when the pipeline runs again.
+    fn keeps(&self) -> Keeps {
+        Keeps::Commits
+    }
+
     /// How much to gather before an epoch is committed.
     fn pace(&self) -> Pace {
         Pace::default()
     }
+}
+
+/// What becomes of what a sink wrote when the pipeline runs again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeps {
+    /// It stays: a run goes on behind what was committed, and an epoch that is repeated is recognised.
+    Commits,
+    /// Every run makes it anew, as a whole: it needs every row from the beginning.
+    Whole,
+    /// Nothing stays: a run shows what is new.
+    Nothing,
 }
 
 /// What a sink is opened with.

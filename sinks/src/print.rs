@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 use crate::inputs::{by_kind, written};
 use crate::text::{Text, csv_header};
-use crate::{Epoch, OpenSink, Pace, Sink, SinkError, Writer};
+use crate::{Epoch, Keeps, OpenSink, Pace, Sink, SinkError, Writer};
 
 /// Prints records to standard output.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -72,6 +72,10 @@ limit = 20
 
 #[async_trait]
 impl Sink for Print {
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
+    }
+
     async fn open(&self, cx: OpenSink) -> Result<Box<dyn Writer>, SinkError> {
         Ok(Box::new(Printer { page: Some(self.page(&cx, Box::new(io::stdout()))), upper: None }))
     }

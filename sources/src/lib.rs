@@ -5,7 +5,8 @@
 //! Venue dialects, in [`dialect`], turn frames into records and do no I/O.
 //!
 //! A source is pulled: the runtime asks its [`Reader`] for the next chunk when there is room for it, and
-//! records the chunk's position before any sink commits what came from it.
+//! records the chunk's position before any sink commits what came from it. After a crash it opens the source
+//! at a recorded [`Position`] and asks for the same rows again, up to each recorded position in turn.
 
 use std::fmt;
 use std::sync::Arc;
@@ -42,15 +43,24 @@ pub trait Source: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// Opens the source at its beginning.
+    /// Opens the source at the position that it is opened with, or at its beginning.
+    ///
+    /// # Errors
+    /// A source that cannot be reached or read. A position that the source does not have any more, or never had:
+    /// a purged, recreated, shorter or exchanged file or stream is told apart by [`Position::identity`], and the
+    /// error says how to go on.
     async fn open(&self, cx: OpenSource) -> Result<Box<dyn Reader>, SourceError>;
 }
 
 /// What a source is opened with.
 #[derive(Clone, Debug)]
 pub struct OpenSource {
+    /// The pipeline's name.
+    pub pipeline: String,
     /// The node's name in the pipeline.
     pub node: String,
+    /// Where to go on: everything before it was handed over earlier. `None` is the beginning.
+    pub from: Option<Position>,
     /// The node's books. A reader counts what it refuses; the runtime counts the rest.
     pub account: Arc<Account>,
 }
@@ -61,13 +71,26 @@ pub trait Reader: Send {
     /// The next chunk, or `None` at the end of a bounded source. Each reader has a thread of its own, so it
     /// may block on files; waiting on the network must be cancel-safe, because a drain drops the future.
     ///
+    /// With `until`, a position that an earlier reader of the same source gave, no chunk goes beyond it, and one
+    /// ends there, at the same row: so a replay gives every row its logical time again. Between calls `until`
+    /// grows, or becomes `None`.
+    ///
     /// # Errors
     /// Only what makes going on impossible. Damage that leaves the rest usable travels in [`Chunk::errors`].
-    async fn next(&mut self) -> Result<Option<Chunk>, SourceError>;
+    async fn next(&mut self, until: Option<&Position>) -> Result<Option<Chunk>, SourceError>;
 
     /// How much of the source was handed over, from 0 to 1, where its end is known.
     fn share(&self) -> Option<f64> {
         None
+    }
+
+    /// Nothing before this position will be asked for again: everything that came from it is committed and the
+    /// pipeline can be restored behind it. A broker may forget it.
+    ///
+    /// # Errors
+    /// As for [`Reader::next`].
+    async fn settle(&mut self, _position: &Position) -> Result<(), SourceError> {
+        Ok(())
     }
 }
 
@@ -90,7 +113,7 @@ impl Chunk {
     }
 }
 
-/// A place in a source to continue from.
+/// A place in a source to go on from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The file, stream or connection.
@@ -99,6 +122,16 @@ pub struct Position {
     pub offset: u64,
     /// Number of the last frame handed over, counted over all parts.
     pub frame: u64,
+    /// What tells the part from another of the same name: a hash of a file's first bytes, or when a stream was
+    /// created.
+    pub identity: u64,
+}
+
+impl Position {
+    /// Whether this is the same place in the same part.
+    pub fn is_at(&self, other: &Position) -> bool {
+        self.part == other.part && self.offset == other.offset
+    }
 }
 
 /// Options on event time that every source has.

@@ -1,13 +1,15 @@
-//! Where cold tables live and how they are opened, for those who write and those who read them.
+//! Where tables and checkpoints live and how they are opened, for those who write and those who read them.
 //!
 //! A cold table is a Delta Lake table of its own, below one folder or one prefix of a bucket, named after its
 //! kind. It describes itself: its metadata carries the [`model::Kind`], so that a reader knows its key, its
 //! time and whether it can be revised without knowing the pipeline that made it. The tier boundary lives in
 //! the table's own log ([`table::boundary`]) and so moves together with the rows, or not at all.
 
+pub mod place;
 pub mod store;
 pub mod table;
 
+pub use place::Place;
 pub use store::ColdStore;
 
 /// A store that cannot be opened, or a table in it.

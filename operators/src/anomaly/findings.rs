@@ -6,6 +6,7 @@ use model::Decimal;
 use model::kinds::{Anomaly, AnomalyBuilder};
 use model::time::{Micros, SECOND};
 
+use crate::Advance;
 use crate::cause::Cause;
 use crate::instruments::Instruments;
 
@@ -59,6 +60,14 @@ pub struct Findings<'a> {
     pub(super) before: Micros,
     /// The greatest event time that any source has come to.
     pub(super) reached: Micros,
+}
+
+impl<'a> Findings<'a> {
+    /// Findings at a logical time.
+    pub(super) fn at(advance: &Advance, instruments: &'a Instruments, rows: &'a mut AnomalyBuilder, text: &'a mut String) -> Self {
+        let now = i64::try_from(advance.time).unwrap_or(Micros::MAX).saturating_mul(1_000);
+        Findings { rows, text, instruments, now, before: advance.before, reached: advance.reached }
+    }
 }
 
 impl Findings<'_> {

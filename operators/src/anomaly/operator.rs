@@ -1,7 +1,7 @@
 //! The detectors of a pipeline's node as a [`Keyed`] state machine.
 
+use arrow::array::RecordBatch;
 use model::kinds::{ANOMALY, AnomalyBuilder, DeadLetter};
-use model::time::Micros;
 use model::{Batch, Origin, columns, time};
 
 use super::Detector;
@@ -9,7 +9,7 @@ use super::findings::Findings;
 use crate::cause::{Cause, Causes};
 use crate::instruments::{Instruments, NONE, StateBuilder, states};
 use crate::rows::bury;
-use crate::{Advance, Keyed, Output};
+use crate::{Advance, Keyed, Output, Snapshot};
 
 /// Kinds that operators derive. Their rows come in an order of their own (a book tells what happened to it as it
 /// learns of it), so they are taken as they come and never late.
@@ -100,32 +100,17 @@ impl Detectors {
 
 impl Keyed for Detectors {
     fn advance(&mut self, advance: &Advance, batches: Vec<Batch>, out: &mut Output) {
-        let now = i64::try_from(advance.time).unwrap_or(Micros::MAX).saturating_mul(1_000);
         for batch in &batches {
             let numbers = self.instruments.resolve(&batch.rows);
             let causes = Causes::of(&batch.rows);
             self.sift(advance, batch, &causes, &numbers, out);
-            let mut findings = Findings {
-                rows: &mut self.made,
-                text: &mut self.text,
-                instruments: &self.instruments,
-                now,
-                before: advance.before,
-                reached: advance.reached,
-            };
+            let mut findings = Findings::at(advance, &self.instruments, &mut self.made, &mut self.text);
             let rows = Rows { batch, causes, numbers: &numbers, usable: &self.usable, late: &self.late };
             for running in self.running.iter_mut().filter(|r| r.reads.iter().any(|kind| *kind == batch.kind.name)) {
                 running.detector.observe(&rows, &mut findings);
             }
         }
-        let mut findings = Findings {
-            rows: &mut self.made,
-            text: &mut self.text,
-            instruments: &self.instruments,
-            now,
-            before: advance.before,
-            reached: advance.reached,
-        };
+        let mut findings = Findings::at(advance, &self.instruments, &mut self.made, &mut self.text);
         for running in &mut self.running {
             running.detector.settle(advance.watermark, &mut findings);
         }
@@ -135,16 +120,17 @@ impl Keyed for Detectors {
         }
     }
 
-    fn snapshot(&self) -> Vec<Batch> {
+    fn snapshot(&self) -> Snapshot {
         let mut states = StateBuilder::default();
         for running in &self.running {
             running.detector.save(&self.instruments, &mut states);
         }
-        vec![states.finish()]
+        let rows = states.finish();
+        Box::new(move || vec![rows])
     }
 
-    fn restore(&mut self, state: Vec<Batch>) {
-        states(&state, |[venue, market, symbol], part, bytes| {
+    fn restore(&mut self, state: &[RecordBatch]) {
+        states(state, |[venue, market, symbol], part, bytes| {
             let number = self.instruments.number(venue, market, symbol);
             if let Some(running) = self.running.iter_mut().find(|r| r.name == part) {
                 running.detector.load(number, bytes);

@@ -258,9 +258,9 @@ impl Rig {
 
     /// Stores the state and goes on with new detectors that read it back.
     pub fn restart(&mut self) {
-        let state = self.detectors.snapshot();
+        let state = self.detectors.snapshot()();
         self.detectors = detectors(&self.options, &self.kinds);
-        self.detectors.restore(state);
+        self.detectors.restore(&state);
     }
 
     /// Rows that came too late, each with a dead letter.

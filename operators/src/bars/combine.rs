@@ -4,7 +4,7 @@
 //! late, or not, whatever worker decoded it. What is exchanged afterwards is one row per instrument and
 //! slot, not one per trade.
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::i256;
 use hashbrown::HashMap;
 use model::columns::{integer, label};
@@ -15,7 +15,7 @@ use model::{Batch, Decimal, digits};
 
 use super::partial::{Edge, IdRange, PARTIAL_BAR, Partial, PartialBarBuilder, Place, compare_ids};
 use super::{Late, Windows};
-use crate::{Advance, Keyed, Output};
+use crate::{Advance, Keyed, Output, Snapshot};
 
 /// A trade beyond these is refused: the sums of a window could not be held exactly.
 const LARGEST: i128 = Decimal::from_integer(1_000_000_000_000_000).units();
@@ -148,12 +148,12 @@ impl Keyed for Combiner {
         out.emit(Batch::new(&PARTIAL_BAR, self.partials.finish(), origin));
     }
 
-    fn snapshot(&self) -> Vec<Batch> {
+    fn snapshot(&self) -> Snapshot {
         // Every logical time is combined whole, so nothing is held between two.
-        Vec::new()
+        Box::new(Vec::new)
     }
 
-    fn restore(&mut self, _: Vec<Batch>) {}
+    fn restore(&mut self, _: &[RecordBatch]) {}
 }
 
 /// Price times size in 10⁻²⁴ units; `None` beyond what a bar can hold.

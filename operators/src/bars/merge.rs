@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::RecordBatch;
 use differential_dataflow::difference::Semigroup;
 use hashbrown::HashMap;
 use model::kinds::{BAR, Bar, BarBuilder};
@@ -13,8 +14,8 @@ use model::time::{Micros, SECOND};
 use model::{Batch, Decimal, Origin};
 
 use super::Windows;
-use super::partial::{PARTIAL_BAR, Partial, PartialBarBuilder, PartialBarRows, Place};
-use crate::{Advance, Keyed, Output};
+use super::partial::{Partial, PartialBarBuilder, PartialBarRows, Place};
+use crate::{Advance, Keyed, Output, Snapshot};
 
 /// Merges partials into bars.
 #[derive(Debug)]
@@ -162,7 +163,7 @@ impl Keyed for Merger {
         self.windows.lateness().saturating_add(self.windows.intervals().iter().copied().max().unwrap_or(0))
     }
 
-    fn snapshot(&self) -> Vec<Batch> {
+    fn snapshot(&self) -> Snapshot {
         let mut state = PartialBarBuilder::default();
         for (interval, &length) in self.windows.intervals().iter().enumerate() {
             for (&slot, windows) in &self.open[interval] {
@@ -181,14 +182,15 @@ impl Keyed for Merger {
                 }
             }
         }
-        vec![Batch::new(&PARTIAL_BAR, state.finish(), Origin::default())]
+        let rows = state.finish();
+        Box::new(move || vec![rows])
     }
 
-    fn restore(&mut self, state: Vec<Batch>) {
-        for batch in &state {
-            let rows = PartialBarRows::of(&batch.rows).expect("the state is what snapshot gave");
+    fn restore(&mut self, state: &[RecordBatch]) {
+        for batch in state {
+            let rows = PartialBarRows::of(batch).expect("the state is what snapshot gave");
             let label = |column, row| model::columns::label(column, row).unwrap_or_default();
-            for row in 0..batch.len() {
+            for row in 0..batch.num_rows() {
                 let Some(interval) = self.windows.intervals().iter().position(|l| l / SECOND == rows.interval_seconds.value(row)) else {
                     continue;
                 };

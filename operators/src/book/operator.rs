@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use arrow::array::RecordBatch;
 use model::kinds::{
     BOOK_EVENT, BOOK_METRICS, BOOK_SNAPSHOT, BookEvent, BookEventBuilder, BookMetricsBuilder, BookSnapshot, BookSnapshotBuilder,
 };
@@ -17,7 +18,7 @@ use super::{Plan, SnapshotPlan};
 use crate::cause::Causes;
 use crate::instruments::{Instrument, Instruments, NONE, StateBuilder, read_state, states};
 use crate::rows::bury;
-use crate::{Advance, Keyed, Output};
+use crate::{Advance, Keyed, Output, Snapshot};
 
 /// The part of a checkpoint that is a book.
 const PART: &str = "book";
@@ -154,16 +155,17 @@ impl Keyed for Books {
         self.plan.every.into_iter().chain(self.plan.snapshots.map(|s| s.every)).max().unwrap_or(0)
     }
 
-    fn snapshot(&self) -> Vec<Batch> {
+    fn snapshot(&self) -> Snapshot {
         let mut rows = StateBuilder::default();
         for (number, kept) in (0_u32..).zip(&self.books) {
             rows.push(self.instruments.get(number), PART, kept);
         }
-        vec![rows.finish()]
+        let rows = rows.finish();
+        Box::new(move || vec![rows])
     }
 
-    fn restore(&mut self, state: Vec<Batch>) {
-        states(&state, |[venue, market, symbol], _, bytes| {
+    fn restore(&mut self, state: &[RecordBatch]) {
+        states(state, |[venue, market, symbol], _, bytes| {
             let number = self.instruments.number(venue, market, symbol) as usize;
             self.books.resize_with(self.instruments.len(), Kept::default);
             self.books[number] = read_state(bytes);

@@ -447,9 +447,9 @@ proptest! {
                 parts.advance(batches, frame);
             }
             if restore == i {
-                let state = parts.books.snapshot();
+                let state = parts.books.snapshot()();
                 parts.books = Books::new(plan(options));
-                parts.books.restore(state);
+                parts.books.restore(&state);
             }
         }
         whole.advance(all.batches(1), Progress::END);

@@ -28,11 +28,11 @@ pub(super) struct CsvRows {
 }
 
 impl CsvRows {
-    /// Reads the header.
+    /// Reads the header and passes the records before an offset.
     ///
     /// # Errors
     /// Names the columns that the kind does not have, or those that are missing.
-    pub(super) fn open(path: &Path, input: Box<dyn Read + Send>, kind: &Arc<Kind>) -> Result<Self, SourceError> {
+    pub(super) fn open(path: &Path, input: Box<dyn Read + Send>, kind: &Arc<Kind>, from: u64) -> Result<Self, SourceError> {
         // Lines of another length than the header are told from the others here, not by the reader.
         let mut reader = ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader(input);
         let header = reader.byte_headers().map_err(|error| SourceError {
@@ -48,7 +48,13 @@ impl CsvRows {
             (column, kind.columns[column].nullable)
         };
         let fields = names.iter().map(field).collect();
-        Ok(CsvRows { reader, columns, fields, record: ByteRecord::new(), ended: false })
+        let mut record = ByteRecord::new();
+        let mut ended = false;
+        while !ended && reader.position().byte() < from {
+            // Damage on the way ends the file before the offset, as a shorter file does.
+            ended = !reader.read_byte_record(&mut record).unwrap_or(false);
+        }
+        Ok(CsvRows { reader, columns, fields, record, ended })
     }
 
     /// Puts in the record that was read.
@@ -69,11 +75,11 @@ impl CsvRows {
 }
 
 impl Part for CsvRows {
-    fn next(&mut self, gather: &mut Gather) -> Option<RecordBatch> {
+    fn next(&mut self, until: u64, gather: &mut Gather) -> Option<RecordBatch> {
         if self.ended {
             return None;
         }
-        while self.columns.rows() < ROWS {
+        while self.columns.rows() < ROWS && self.offset() < until {
             match self.reader.read_byte_record(&mut self.record) {
                 Ok(true) => {
                     gather.number();

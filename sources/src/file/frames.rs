@@ -49,11 +49,11 @@ impl<R: Read> FrameLines<R> {
 }
 
 impl<R: Read + Send> Part for FrameLines<R> {
-    fn next(&mut self, gather: &mut Gather) -> Option<RecordBatch> {
+    fn next(&mut self, until: u64, gather: &mut Gather) -> Option<RecordBatch> {
         let mut frames = Frames::with_room_for(CHUNK + BLOCK);
-        while frames.payload.len() < CHUNK {
+        while frames.payload.len() < CHUNK && self.lines.offset() < until {
             let before = self.lines.offset();
-            match self.lines.next() {
+            match self.lines.next(until) {
                 Some(Piece::Lines(block)) => {
                     for (line, end) in each(block) {
                         frames.take(line, self.receive_time, before + end as u64, gather);

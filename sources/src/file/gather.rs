@@ -22,8 +22,9 @@ pub(super) struct Mark {
 
 /// An open file.
 pub(super) trait Part: Send {
-    /// Reads on: the next rows, perhaps none in a stretch that is unusable, or `None` at the end.
-    fn next(&mut self, gather: &mut Gather) -> Option<RecordBatch>;
+    /// Reads on, not beyond an offset at which rows of the file ended before: the next rows, perhaps none in a
+    /// stretch that is unusable, or `None` at the end.
+    fn next(&mut self, until: u64, gather: &mut Gather) -> Option<RecordBatch>;
 
     /// Bytes (rows, of Parquet) read so far.
     fn offset(&self) -> u64;
@@ -43,14 +44,15 @@ pub(super) struct Gather {
 }
 
 impl Gather {
-    pub(super) fn new(node: String, account: Arc<Account>, kind: &str, marked: bool) -> Self {
+    /// Rows and frames are numbered from the one after `frame`.
+    pub(super) fn new(node: String, account: Arc<Account>, kind: &str, frame: u64, marked: bool) -> Self {
         let marks = marked.then(Vec::new);
         Gather {
             node,
             account,
             kind: kind.to_owned(),
             file: String::new(),
-            frame: 0,
+            frame,
             letters: DeadLetterBuilder::default(),
             errors: Vec::new(),
             marks,

@@ -1,41 +1,96 @@
 //! Files as plain bytes, whatever they are compressed with.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::{Decompress, FlushDecompress, Status};
+use twox_hash::XxHash64;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Bytes of compressed input read at once.
 const BUFFER: usize = 256 << 10;
 
-/// Opens a file and unpacks it as its first bytes say. Bytes read of the file itself are counted in `read`.
-pub(super) fn open(path: &Path, read: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
+/// Opens a file behind so many bytes of its contents, and unpacks it as its first bytes say. Bytes read of the file
+/// itself are counted in `read`.
+///
+/// # Errors
+/// The file cannot be read, or has fewer bytes (`UnexpectedEof`).
+pub(super) fn open(path: &Path, from: u64, read: &Arc<AtomicU64>) -> io::Result<Box<dyn Read + Send>> {
     let mut input = BufReader::with_capacity(BUFFER, Counted { file: fs::File::open(path)?, read: read.clone() });
     let start = input.fill_buf()?;
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
     if start.starts_with(&GZIP) {
-        Ok(Box::new(Gzip::new(input)))
+        behind(Gzip::new(input), from)
     } else if start.starts_with(&ZSTD) {
-        Ok(Box::new(Sips(zstd::Decoder::with_buffer(input)?)))
+        behind(Sips(zstd::Decoder::with_buffer(input)?), from)
     } else if !start.is_empty() && ["gz", "zst"].contains(&extension) {
         Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!("the name ends with .{extension}, but the file does not begin as such files do"),
         ))
     } else {
+        // Pipes cannot seek, and are read from their beginning.
+        if from > 0 {
+            if input.get_ref().file.metadata()?.len() < from {
+                return Err(shorter(from));
+            }
+            input.seek(io::SeekFrom::Start(from))?;
+            read.store(from, Ordering::Relaxed);
+        }
         Ok(Box::new(Plain(input)))
     }
+}
+
+/// What follows behind so many bytes.
+fn behind<'a>(mut input: impl Read + Send + 'a, from: u64) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let passed = io::copy(&mut input.by_ref().take(from), &mut io::sink())?;
+    if passed < from { Err(shorter(from)) } else { Ok(Box::new(input)) }
+}
+
+fn shorter(from: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("the file has fewer than the {from} bytes that were read of it before"))
+}
+
+/// What tells a file from another of the same name: a hash of its first bytes. How many they are is part of it, so a
+/// file that grows stays the same.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn identity(path: &Path) -> io::Result<u64> {
+    begins(path, MOST_BYTES)
+}
+
+/// Whether a file is the one of this identity.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn is(path: &Path, identity: u64) -> io::Result<bool> {
+    Ok(begins(path, identity & COUNT)? == identity)
+}
+
+/// The bytes that identify a file, at most, and the bits that hold how many they are.
+const MOST_BYTES: u64 = 4_096;
+const COUNT: u64 = 0x1fff;
+
+fn begins(path: &Path, bytes: u64) -> io::Result<u64> {
+    let file = fs::File::open(path)?;
+    // What comes out of a pipe is gone from it.
+    if !file.metadata()?.is_file() {
+        return Ok(0);
+    }
+    let mut start = Vec::new();
+    let read = file.take(bytes).read_to_end(&mut start)? as u64;
+    Ok((XxHash64::oneshot(0, &start) & !COUNT) | read)
 }
 
 /// The whole of a file, unpacked.
 pub(super) fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path, &Arc::default())?.read_to_end(&mut bytes)?;
+    open(path, 0, &Arc::default())?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -45,6 +100,12 @@ struct Plain(BufReader<Counted>);
 impl Read for Plain {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.0.buffer().is_empty() { self.0.get_mut().read(into) } else { self.0.read(into) }
+    }
+}
+
+impl Seek for Counted {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -42,6 +42,12 @@ impl<R: Read> Lines<R> {
         Lines { input, block, buffer: Vec::new(), used: 0, before: 0, ended: false, failure: None }
     }
 
+    /// Lines of an input of which so many bytes were passed.
+    pub(super) fn behind(mut self, offset: u64) -> Self {
+        self.before = offset;
+        self
+    }
+
     /// Bytes of the input that were handed over.
     pub(super) fn offset(&self) -> u64 {
         self.before + self.used as u64
@@ -52,24 +58,26 @@ impl<R: Read> Lines<R> {
         self.failure.take()
     }
 
-    /// The next piece; `None` at the end or at the damage.
-    pub(super) fn next(&mut self) -> Option<Piece<'_>> {
+    /// The next piece, which ends at `until` at the latest; `None` at the end or at the damage.
+    pub(super) fn next(&mut self, until: u64) -> Option<Piece<'_>> {
         self.buffer.drain(..self.used);
         self.before += self.used as u64;
         self.used = 0;
+        let room = usize::try_from(until.saturating_sub(self.before)).unwrap_or(usize::MAX);
+        let mut searched = 0;
         loop {
-            if self.ended {
-                return self.rest();
-            }
-            let known = self.buffer.len();
-            self.fill();
             if self.buffer.len() > LONGEST && memchr::memchr(b'\n', &self.buffer[..=LONGEST]).is_none() {
                 return Some(self.skip_line());
             }
-            if let Some(end) = memchr::memrchr(b'\n', &self.buffer[known..]) {
-                self.used = known + end + 1;
+            if let Some(end) = memchr::memrchr(b'\n', &self.buffer[searched..]) {
+                self.used = room.min(searched + end + 1);
                 return Some(Piece::Lines(&self.buffer[..self.used]));
             }
+            if self.ended || self.buffer.len() >= room {
+                return self.rest(room);
+            }
+            searched = self.buffer.len();
+            self.fill();
         }
     }
 
@@ -86,12 +94,14 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    fn rest(&mut self) -> Option<Piece<'_>> {
-        self.used = self.buffer.len();
-        if self.buffer.is_empty() {
+    /// What has no end of a line behind it.
+    fn rest(&mut self, room: usize) -> Option<Piece<'_>> {
+        self.used = room.min(self.buffer.len());
+        if self.used == 0 {
             return None;
         }
-        Some(if self.failure.is_some() { Piece::Severed(&self.buffer) } else { Piece::Lines(&self.buffer) })
+        let severed = self.ended && self.failure.is_some();
+        Some(if severed { Piece::Severed(&self.buffer[..self.used]) } else { Piece::Lines(&self.buffer[..self.used]) })
     }
 
     /// Passes a line that is too long, keeping its beginning at the beginning of the buffer.
@@ -119,9 +129,20 @@ mod tests {
     use super::*;
 
     fn all(block: usize, input: impl Read) -> (Vec<Vec<u8>>, u64, bool) {
+        all_by(block, input, u64::MAX)
+    }
+
+    /// All pieces, read up to one offset at first.
+    fn all_by(block: usize, input: impl Read, stop: u64) -> (Vec<Vec<u8>>, u64, bool) {
         let mut lines = Lines::in_blocks_of(block, input);
         let mut found: Vec<Vec<u8>> = Vec::new();
-        while let Some(piece) = lines.next() {
+        let mut until = stop;
+        loop {
+            if lines.offset() >= until {
+                assert_eq!(lines.offset(), until);
+                until = u64::MAX;
+            }
+            let Some(piece) = lines.next(until) else { break };
             match piece {
                 Piece::Lines(block) => found.extend(block.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec)),
                 Piece::Oversize(kept, length) => found.push([kept, format!("… {length}").as_bytes()].concat()),
@@ -145,6 +166,15 @@ mod tests {
         fn where_blocks_are_cut_makes_no_difference(text in prop::collection::vec(prop::sample::select(b"ab\n\r ".to_vec()), 0..200), block in 1..40_usize) {
             let expected: Vec<Vec<u8>> = text.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
             prop_assert_eq!(all(block, text.as_slice()), (expected, text.len() as u64, false));
+        }
+
+        #[test]
+        fn reading_can_stop_at_every_end_of_a_line(text in "[ab\n]{0,60}", block in 1..40_usize, broken: bool) {
+            let read = |stop| if broken { all_by(block, Breaks(text.as_bytes()), stop) } else { all_by(block, text.as_bytes(), stop) };
+            let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at as u64 + 1);
+            for stop in ends.chain([text.len() as u64]) {
+                prop_assert_eq!(read(stop), read(u64::MAX), "stopped at {}", stop);
+            }
         }
 
         #[test]

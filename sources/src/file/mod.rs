@@ -286,7 +286,7 @@ impl Source for CheckedFile {
         for file in &files {
             self.layout.probe(file)?;
         }
-        let reader = FileReader::new(cx, files, self.layout.clone(), self.factor.is_some());
+        let reader = FileReader::open(cx, files, self.layout.clone(), self.factor.is_some())?;
         Ok(match self.factor {
             None => Box::new(reader),
             Some(factor) => Box::new(Paced::new(reader, factor)),

@@ -27,9 +27,9 @@ impl<R: Read> JsonLines<R> {
 }
 
 impl<R: Read + Send> Part for JsonLines<R> {
-    fn next(&mut self, gather: &mut Gather) -> Option<RecordBatch> {
+    fn next(&mut self, until: u64, gather: &mut Gather) -> Option<RecordBatch> {
         let before = self.lines.offset();
-        match self.lines.next() {
+        match self.lines.next(until) {
             Some(Piece::Lines(block)) => {
                 for (line, end) in each(block) {
                     gather.number();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use async_trait::async_trait;
 use model::dialect::{Dialect, FrameRef, Records};
 use model::kinds::{self, FrameRows};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::gather::Mark;
 use super::reader::{FileReader, Layout};
-use crate::{Chunk, Reader, SourceError, dialect};
+use crate::{Chunk, Position, Reader, SourceError, dialect};
 
 /// A reader that waits until rows are due.
 pub(super) struct Paced {
@@ -39,9 +39,13 @@ impl Paced {
 
 #[async_trait]
 impl Reader for Paced {
-    async fn next(&mut self) -> Result<Option<Chunk>, SourceError> {
+    async fn next(&mut self, until: Option<&Position>) -> Result<Option<Chunk>, SourceError> {
+        // What was handed over before is not waited for again.
+        if until.is_some() {
+            return self.reader.next(until).await;
+        }
         if self.waiting.is_none() {
-            let Some((chunk, marks)) = self.reader.read() else { return Ok(None) };
+            let Some((chunk, marks)) = self.reader.read(None) else { return Ok(None) };
             let rows = chunk.batches.first().filter(|_| !marks.is_empty()).map(|(_, rows)| rows);
             let times = rows.map_or_else(Vec::new, |rows| self.times.of_rows(rows));
             let now = Instant::now();
@@ -66,7 +70,8 @@ impl Reader for Paced {
 }
 
 impl Waiting {
-    /// The rows that are due, one at least. Dead letters and errors come with the last rows.
+    /// The rows that are due, one at least, with the dead letters that stand before them or between them. Errors come
+    /// with the last rows.
     fn take(&mut self, now: Instant) -> Chunk {
         let start = self.next;
         let late = self.due[start..].iter().take_while(|due| **due <= now).count();
@@ -79,11 +84,28 @@ impl Waiting {
             }
             return chunk;
         }
-        let (kind, rows) = &self.chunk.batches[0];
         let mark = self.marks[self.next - 1];
-        let position = crate::Position { offset: mark.offset, frame: mark.frame, ..self.chunk.position.clone() };
-        Chunk { batches: vec![(kind.clone(), rows.slice(start, self.next - start))], position, errors: Vec::new() }
+        let (kind, rows) = &self.chunk.batches[0];
+        let mut batches = vec![(kind.clone(), rows.slice(start, self.next - start))];
+        if let Some((kind, letters)) = self.chunk.batches.get_mut(1) {
+            let before = letters_up_to(mark.frame, letters);
+            if before > 0 {
+                batches.push((kind.clone(), letters.slice(0, before)));
+                *letters = letters.slice(before, letters.num_rows() - before);
+            }
+            if letters.num_rows() == 0 {
+                self.chunk.batches.pop();
+            }
+        }
+        let position = Position { offset: mark.offset, frame: mark.frame, ..self.chunk.position.clone() };
+        Chunk { batches, position, errors: Vec::new() }
     }
+}
+
+/// How many of the dead letters, which are in the order of their frames, are of frames up to this one.
+fn letters_up_to(frame: u64, letters: &RecordBatch) -> usize {
+    let frames = letters.column_by_name("frame").expect("a dead letter has the column").as_primitive::<Int64Type>();
+    frames.values().partition_point(|number| u64::try_from(*number).is_ok_and(|number| number <= frame))
 }
 
 /// When rows are due: as long after the first as they were recorded after it, divided by the factor.
@@ -182,7 +204,7 @@ mod tests {
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
         let error = SourceError { place: "f".into(), what: "is damaged".into(), remedy: "none".into() };
-        let position = crate::Position { part: "f".into(), offset: 99, frame: 5 };
+        let position = Position { part: "f".into(), offset: 99, frame: 5, identity: 1 };
         let mut waiting = Waiting {
             chunk: Chunk { batches: vec![(kinds::FRAME.clone(), builder.finish())], position: position.clone(), errors: vec![error] },
             marks: (1..=4).map(|n| Mark { offset: n * 10, frame: n }).collect(),

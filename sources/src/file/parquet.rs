@@ -30,16 +30,18 @@ pub(super) struct ParquetRows {
     columns: Columns,
     /// The column of the kind, and its type, for each column of the file.
     fields: Vec<(usize, Type)>,
+    /// What was read and not handed over: only where reading stopped in the middle.
+    left: Option<RecordBatch>,
     rows: u64,
     ended: bool,
 }
 
 impl ParquetRows {
-    /// Reads the schema.
+    /// Reads the schema and passes so many rows.
     ///
     /// # Errors
     /// Names the columns that the kind does not have, that are missing, or that cannot be read without loss.
-    pub(super) fn open(path: &Path, kind: &Arc<Kind>) -> Result<Self, SourceError> {
+    pub(super) fn open(path: &Path, kind: &Arc<Kind>, from: u64) -> Result<Self, SourceError> {
         let failed = |what: String, remedy: &str| SourceError { place: path.display().to_string(), what, remedy: remedy.into() };
         let broken = |what: String| failed(what, "get a whole copy of the file: the schema of a Parquet file stands at its end");
         let file = std::fs::File::open(path).map_err(|e| failed(e.to_string(), "check that the file exists and can be read"))?;
@@ -57,8 +59,10 @@ impl ParquetRows {
             }
             fields.push((column, ty));
         }
-        let reader = builder.with_batch_size(ROWS).build().map_err(|e| broken(e.to_string()))?;
-        Ok(ParquetRows { reader, columns, fields, rows: 0, ended: false })
+        let rows = from.min(u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0));
+        let builder = builder.with_batch_size(ROWS).with_offset(usize::try_from(rows).unwrap_or(usize::MAX));
+        let reader = builder.build().map_err(|e| broken(e.to_string()))?;
+        Ok(ParquetRows { reader, columns, fields, left: None, rows, ended: false })
     }
 
     fn take(&mut self, batch: &RecordBatch, gather: &mut Gather) -> Result<(), ArrowError> {
@@ -85,11 +89,16 @@ impl ParquetRows {
 }
 
 impl Part for ParquetRows {
-    fn next(&mut self, gather: &mut Gather) -> Option<RecordBatch> {
+    fn next(&mut self, until: u64, gather: &mut Gather) -> Option<RecordBatch> {
         if self.ended {
             return None;
         }
-        let result = self.reader.next()?.and_then(|batch| self.take(&batch, gather));
+        let room = usize::try_from(until - self.rows).unwrap_or(usize::MAX);
+        let result = self.left.take().map_or_else(|| self.reader.next(), |batch| Some(Ok(batch)))?.and_then(|batch| {
+            let rows = batch.num_rows().min(room);
+            self.left = (rows < batch.num_rows()).then(|| batch.slice(rows, batch.num_rows() - rows));
+            self.take(&batch.slice(0, rows), gather)
+        });
         if let Err(error) = result {
             gather.damage(self.rows, format!("no row beyond this one can be read: {error}"));
             self.ended = true;

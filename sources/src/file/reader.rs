@@ -33,20 +33,23 @@ impl Layout {
     pub(super) fn probe(&self, path: &Path) -> Result<(), SourceError> {
         std::fs::File::open(path).map_err(|e| unreadable(path, e))?;
         match self {
-            Layout::Records { format: Format::Csv | Format::Parquet, .. } => self.open(path, &Arc::default()).map(drop),
+            Layout::Records { format: Format::Csv | Format::Parquet, .. } => self.open(path, 0, &Arc::default()).map(drop),
             _ => Ok(()),
         }
     }
 
-    fn open(&self, path: &Path, read: &Arc<AtomicU64>) -> Result<Box<dyn Part>, SourceError> {
-        let plain = || input::open(path, read).map_err(|e| unreadable(path, e));
+    /// Opens a file behind an offset.
+    fn open(&self, path: &Path, from: u64, read: &Arc<AtomicU64>) -> Result<Box<dyn Part>, SourceError> {
+        let plain = |from| input::open(path, from, read).map_err(|e| unreadable(path, e));
         Ok(match self {
             Layout::Frames { labels, receive_time, .. } => {
-                Box::new(FrameLines::new(Lines::in_blocks_of(frames::BLOCK, plain()?), labels.clone(), *receive_time))
+                let lines = Lines::in_blocks_of(frames::BLOCK, plain(from)?).behind(from);
+                Box::new(FrameLines::new(lines, labels.clone(), *receive_time))
             }
-            Layout::Records { format: Format::Ndjson, kind } => Box::new(JsonLines::new(Lines::new(plain()?), kind)),
-            Layout::Records { format: Format::Csv, kind } => Box::new(CsvRows::open(path, plain()?, kind)?),
-            Layout::Records { format: Format::Parquet, kind } => Box::new(ParquetRows::open(path, kind)?),
+            Layout::Records { format: Format::Ndjson, kind } => Box::new(JsonLines::new(Lines::new(plain(from)?).behind(from), kind)),
+            // The header stands at the beginning.
+            Layout::Records { format: Format::Csv, kind } => Box::new(CsvRows::open(path, plain(0)?, kind, from)?),
+            Layout::Records { format: Format::Parquet, kind } => Box::new(ParquetRows::open(path, kind, from)?),
         })
     }
 }
@@ -54,6 +57,7 @@ impl Layout {
 fn unreadable(path: &Path, error: std::io::Error) -> SourceError {
     let remedy = match error.kind() {
         std::io::ErrorKind::InvalidData => "get a whole copy of the file, or give it the name that its contents have",
+        std::io::ErrorKind::UnexpectedEof => "bring the whole file back, or begin anew with `--fresh`",
         std::io::ErrorKind::PermissionDenied => "let the user that runs the pipeline read the file",
         _ => "check that the file exists and can be read",
     };
@@ -67,6 +71,8 @@ pub(super) struct FileReader {
     layout: Layout,
     part: Option<Box<dyn Part>>,
     gather: Gather,
+    /// Of the file at hand.
+    identity: u64,
     /// Bytes of all files.
     total: u64,
     /// Bytes of the files before the one at hand, and of that one.
@@ -77,28 +83,74 @@ pub(super) struct FileReader {
 }
 
 impl FileReader {
-    pub(super) fn new(cx: OpenSource, files: Vec<PathBuf>, layout: Layout, marked: bool) -> Self {
-        let gather = Gather::new(cx.node, cx.account, &layout.kind().name, marked);
+    /// Opens the files behind a position of one of them.
+    ///
+    /// # Errors
+    /// The file of the position is gone, another one, or shorter.
+    pub(super) fn open(cx: OpenSource, files: Vec<PathBuf>, layout: Layout, marked: bool) -> Result<Self, SourceError> {
+        let frame = cx.from.as_ref().map_or(0, |from| from.frame);
+        let gather = Gather::new(cx.node, cx.account, &layout.kind().name, frame, marked);
         // A size that is not known any more makes the share of the file nothing.
         let sized = |file: PathBuf| (file.metadata().map_or(0, |m| m.len()), file);
         let files: Vec<(u64, PathBuf)> = files.into_iter().map(sized).collect();
         let total = files.iter().map(|(size, _)| size).sum();
-        FileReader { files: files.into_iter(), layout, part: None, gather, total, before: 0, size: 0, read: Arc::default() }
+        let files = files.into_iter();
+        let mut reader = FileReader { files, layout, part: None, gather, identity: 0, total, before: 0, size: 0, read: Arc::default() };
+        if let Some(from) = cx.from {
+            reader.go_on(&from)?;
+        }
+        Ok(reader)
+    }
+
+    /// Opens the file of a position behind it.
+    fn go_on(&mut self, from: &Position) -> Result<(), SourceError> {
+        let failed = |what: &str| SourceError {
+            place: from.part.clone(),
+            what: format!("{what}, and reading is to go on at byte {} of its contents", from.offset),
+            remedy: "bring back the file that was read before, or begin anew with `--fresh`".into(),
+        };
+        loop {
+            let path = self.enter().ok_or_else(|| failed("is not among the files any more"))?;
+            if self.gather.file() != from.part {
+                continue;
+            }
+            if !input::is(&path, from.identity).map_err(|e| unreadable(&path, e))? {
+                return Err(failed("is another file than before: it begins with other bytes"));
+            }
+            let part = self.layout.open(&path, from.offset, &self.read)?;
+            if part.offset() < from.offset {
+                return Err(failed("is shorter than before"));
+            }
+            self.identity = from.identity;
+            self.part = Some(part);
+            return Ok(());
+        }
+    }
+
+    /// The path of the next file, which is the one at hand from now on.
+    fn enter(&mut self) -> Option<PathBuf> {
+        let (size, path) = self.files.next()?;
+        self.before += std::mem::replace(&mut self.size, size);
+        self.gather.enter(&path);
+        self.read.store(0, Ordering::Relaxed);
+        Some(path)
     }
 
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The next chunk that has anything in it, with the places between its rows if they are wanted.
-    pub(super) fn read(&mut self) -> Option<(Chunk, Vec<Mark>)> {
+    /// The next chunk that has anything in it, with the places between its rows if they are wanted. Where `until` lies
+    /// in the file at hand, reading ends there.
+    pub(super) fn read(&mut self, until: Option<&Position>) -> Option<(Chunk, Vec<Mark>)> {
         loop {
             let Some(part) = &mut self.part else {
-                let (size, path) = self.files.next()?;
-                self.before += std::mem::replace(&mut self.size, size);
-                self.gather.enter(&path);
-                self.read.store(0, Ordering::Relaxed);
-                match self.layout.open(&path, &self.read) {
+                let path = self.enter()?;
+                let opened = input::identity(&path).map_err(|e| unreadable(&path, e)).and_then(|identity| {
+                    self.identity = identity;
+                    self.layout.open(&path, 0, &self.read)
+                });
+                match opened {
                     Ok(part) => self.part = Some(part),
                     // The file was readable when the source was opened: what is lost is this file alone.
                     Err(error) => {
@@ -108,7 +160,11 @@ impl FileReader {
                 }
                 continue;
             };
-            let rows = part.next(&mut self.gather);
+            let end = until.filter(|until| until.part == self.gather.file()).map_or(u64::MAX, |until| until.offset);
+            if part.offset() >= end {
+                return Some(self.chunk(None, end));
+            }
+            let rows = part.next(end, &mut self.gather);
             let offset = part.offset();
             if rows.is_none() {
                 self.part = None;
@@ -124,7 +180,7 @@ impl FileReader {
         let mut batches = Vec::new();
         batches.extend(rows.filter(|r| r.num_rows() > 0).map(|rows| (self.layout.kind().clone(), rows)));
         batches.extend(self.gather.letters().map(|letters| (DEAD_LETTER.clone(), letters)));
-        let position = Position { part: self.gather.file().to_owned(), offset, frame: self.gather.frame() };
+        let position = Position { part: self.gather.file().to_owned(), offset, frame: self.gather.frame(), identity: self.identity };
         let errors = std::mem::take(&mut self.gather.errors);
         let marks = self.gather.marks.as_mut().map(std::mem::take).unwrap_or_default();
         (Chunk { batches, position, errors }, marks)
@@ -133,8 +189,8 @@ impl FileReader {
 
 #[async_trait]
 impl Reader for FileReader {
-    async fn next(&mut self) -> Result<Option<Chunk>, SourceError> {
-        Ok(self.read().map(|(chunk, _)| chunk))
+    async fn next(&mut self, until: Option<&Position>) -> Result<Option<Chunk>, SourceError> {
+        Ok(self.read(until).map(|(chunk, _)| chunk))
     }
 
     fn share(&self) -> Option<f64> {

@@ -63,18 +63,33 @@ struct Found {
 
 impl Found {
     fn of(source: &dyn Source) -> Result<Self, SourceError> {
+        Self::from(source, None, &[])
+    }
+
+    /// What a source gives from a position on, read up to some positions in turn and then to its end.
+    fn from(source: &dyn Source, from: Option<&Position>, stops: &[Position]) -> Result<Self, SourceError> {
         let account = Arc::new(Account::default());
-        let cx = OpenSource { node: "recorded".into(), account: account.clone() };
+        let cx = OpenSource { pipeline: "p".into(), node: "recorded".into(), from: from.cloned(), account: account.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let chunks = runtime.block_on(async {
             let mut reader = source.open(cx).await?;
-            let mut chunks = Vec::new();
-            while let Some(chunk) = reader.next().await? {
+            let mut chunks: Vec<Chunk> = Vec::new();
+            for stop in stops {
+                while chunks.last().is_none_or(|chunk| !chunk.position.is_at(stop)) {
+                    chunks.push(reader.next(Some(stop)).await?.expect("the source does not end before a position that it gave"));
+                }
+                assert_eq!(chunks.last().unwrap().position.frame, stop.frame);
+            }
+            while let Some(chunk) = reader.next(None).await? {
                 chunks.push(chunk);
             }
             Ok(chunks)
         })?;
         Ok(Found { chunks, totals: account.totals() })
+    }
+
+    fn positions(&self) -> Vec<Position> {
+        self.chunks.iter().map(|chunk| chunk.position.clone()).collect()
     }
 
     fn rows(&self, kind: &str) -> RecordBatch {
@@ -141,7 +156,8 @@ fn files_are_read_in_the_order_of_their_names_and_numbered_through() {
     folder.put("b.txt", "{3}\n\n  \r\n{4}\r\n{5}").put("a.txt", "{1}\n{2}\n").put("c.txt", "").put("d.other", "x");
     let found = folder.read("*.txt", FRAMES).unwrap();
     assert_eq!(found.frames(), [1, 2, 3, 4, 5].map(|n| (None, n, format!("{{{n}}}"))));
-    assert_eq!(found.last(), Position { part: folder.path("b.txt").display().to_string(), offset: 17, frame: 5 });
+    let last = found.last();
+    assert_eq!((last.part, last.offset, last.frame), (folder.path("b.txt").display().to_string(), 17, 5));
     assert!(found.errors().is_empty() && found.letters().is_empty());
     let rows = found.rows("frame");
     let frames = FrameRows::of(&rows).unwrap();
@@ -487,7 +503,8 @@ fn parquet_is_read_without_loss() {
     let letters = found.letters();
     assert_eq!((letters.len(), letters[0].0.as_str(), letters[0].1, letters[0].2.as_str()), (1, "missing_field", 2, "`price` is missing"));
     assert!(letters[0].3.starts_with("{\"venue\":\"binance\"") && letters[0].3.contains("\"trade_id\":2"), "{}", letters[0].3);
-    assert_eq!(found.last(), Position { part: folder.path("t.parquet").display().to_string(), offset: 3, frame: 3 });
+    let last = found.last();
+    assert_eq!((last.part, last.offset, last.frame), (folder.path("t.parquet").display().to_string(), 3, 3));
 
     let mut floats = trade_columns();
     floats[5].1 = Arc::new(Float64Array::from(vec![1.5, 2.5, 3.5]));
@@ -605,4 +622,75 @@ fn recordings_are_read_whole() {
 #[allow(clippy::print_stderr)]
 fn skip(name: &str) {
     eprintln!("skipped: the recording {name} is missing");
+}
+
+/// Pace makes many small chunks, so positions lie nearly everywhere; without it others are cut.
+#[test]
+fn going_on_anywhere_gives_the_rest_once() {
+    let folder = Folder::new();
+    let trade = |id: u32| {
+        let price = if id % 7 == 3 { "\"none\"".to_owned() } else { format!("\"{id}\"") };
+        let time = 1_000 * id;
+        format!("{{\"venue\":\"v\",\"market\":\"spot\",\"symbol\":\"A-B\",\"event_time\":{time},\"price\":{price},\"quantity\":\"1\"}}\n")
+    };
+    let csv = |id: u32| format!("v,spot,A-B,{},{},1\n", 1_000 * id, if id % 7 == 3 { "none".to_owned() } else { id.to_string() });
+    let lines = |ids: std::ops::Range<u32>| ids.map(trade).collect::<String>();
+    let frames = |ids: std::ops::Range<u32>| ids.map(|id| if id % 5 == 2 { "bare\n\n".into() } else { format!("{id}0000 {{}}\n") }).collect::<String>();
+    folder.put("a.ndjson", lines(0..40)).put("b.ndjson", gzip(lines(40..90).as_bytes()));
+    folder.put("a.csv", format!("venue,market,symbol,event_time,price,quantity\n{}", (0..60).map(csv).collect::<String>()));
+    folder.put("a.frames", frames(0..50)).put("b.frames", &gzip(frames(50..9_000).as_bytes())[..9_000]).put("c.frames", frames(0..30));
+    let stored = folder.read("*.ndjson", &format!("{TRADES}\"ndjson\"")).unwrap().rows("trade");
+    let prices: ArrayRef = Arc::new(StringArray::from_iter((0..stored.num_rows()).map(|row| (row % 7 != 3).then(|| row.to_string()))));
+    let columns = ["venue", "market", "symbol", "event_time", "quantity"].map(|name| (name, stored.column_by_name(name).unwrap().clone()));
+    parquet(&folder.path("a.parquet"), columns.into_iter().chain([("price", prices)]).collect());
+
+    let records = |format: &str| format!("{TRADES}\"{format}\"");
+    for (pattern, kind, options) in [
+        ("*.ndjson", "trade", records("ndjson")),
+        ("*.csv", "trade", records("csv")),
+        ("*.parquet", "trade", records("parquet")),
+        ("*.frames", "frame", format!("{FRAMES}\nreceive_time = \"nanoseconds_prefix\"")),
+    ] {
+        let path = folder.path(pattern).display().to_string();
+        let fast = source(&format!("path = {path:?}\n{options}")).unwrap();
+        let paced = source(&format!("path = {path:?}\n{options}\npace = 1.0")).unwrap();
+        let whole = Found::of(paced.as_ref()).unwrap();
+        let (rows, letters, ends) = (whole.rows(kind), whole.letters(), whole.positions());
+        assert!(ends.len() > 10 && !letters.is_empty(), "{pattern}: {} chunks, {} dead letters", ends.len(), letters.len());
+        let step = ends.len().div_ceil(40);
+        for (at, from) in ends.iter().enumerate().step_by(step) {
+            for (how, source) in [("fast", &fast), ("paced", &paced)] {
+                let stops: Vec<Position> = ends[at + 1..].iter().step_by(step).cloned().collect();
+                let rest = Found::from(source.as_ref(), Some(from), &stops).unwrap();
+                let before: usize = whole.chunks[..=at].iter().flat_map(|c| &c.batches).filter(|(k, _)| k.name == kind).map(|(_, r)| r.num_rows()).sum();
+                assert_eq!(rest.rows(kind), rows.slice(before, rows.num_rows() - before), "{how} {pattern} from {from:?}");
+                let refused = letters.partition_point(|letter| letter.1 as u64 <= from.frame);
+                assert_eq!(rest.letters(), letters[refused..], "{how} {pattern} from {from:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_another_one_or_shorter_is_a_named_error() {
+    let folder = Folder::new();
+    let long = noise(2_000);
+    folder.put("a", "{1}\n").put("b", &long).put("c", "{3}\n");
+    let path = folder.path("*").display().to_string();
+    let source = source(&format!("path = {path:?}\n{FRAMES}")).unwrap();
+    let ends = Found::of(source.as_ref()).unwrap().positions();
+    let from = ends.iter().rfind(|end| end.part.ends_with('b')).unwrap();
+    let what = || Found::from(source.as_ref(), Some(from), &[]).unwrap_err();
+    let frames = |found: Found| found.payloads();
+
+    assert_eq!(frames(Found::from(source.as_ref(), Some(from), &[]).unwrap()), ["{3}"]);
+    folder.put("b", [&long, &b"{more}\n"[..]].concat());
+    assert_eq!(frames(Found::from(source.as_ref(), Some(from), &[]).unwrap()), ["{more}", "{3}"], "a file may grow");
+    folder.put("b", &long[..long.len() - 1]);
+    assert!(what().what.contains("fewer than") && what().remedy.contains("--fresh"), "{}", what());
+    folder.put("b", [b"{other}\n", long.as_slice()].concat());
+    assert!(what().what.contains("another file than before") && what().remedy.contains("--fresh"), "{}", what());
+    fs::remove_file(folder.path("b")).unwrap();
+    assert!(what().what.contains("not among the files any more") && what().remedy.contains("--fresh"), "{}", what());
+    assert!(what().place.ends_with('b'));
 }

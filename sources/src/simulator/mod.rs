@@ -212,11 +212,19 @@ impl Source for CheckedSimulator {
         self.clock
     }
 
-    async fn open(&self, _cx: OpenSource) -> Result<Box<dyn Reader>, SourceError> {
-        let start: Micros = if self.now { time::now() } else { self.plan.start };
+    async fn open(&self, cx: OpenSource) -> Result<Box<dyn Reader>, SourceError> {
+        let start: Micros = match &cx.from {
+            Some(from) => from.identity.cast_signed(),
+            None if self.now => time::now(),
+            None => self.plan.start,
+        };
         let truth = Truth::open(self.truth.as_deref())?;
         let simulation = Simulation::new(&Plan { start, ..self.plan.clone() }, truth);
-        Ok(Box::new(Frames { simulation, frames: self.plan.frames, rate: self.rate, started: None }))
+        let mut frames = Frames { simulation, frames: self.plan.frames, start, rate: self.rate, paced: None };
+        if let Some(from) = &cx.from {
+            frames.pass(from)?;
+        }
+        Ok(Box::new(frames))
     }
 }
 
@@ -225,19 +233,50 @@ struct Frames {
     simulation: Simulation,
     /// How many frames it makes in all, if not for ever.
     frames: Option<u64>,
+    /// Event time of the beginning: what tells a simulation from another of the same options.
+    start: Micros,
     rate: Option<f64>,
-    started: Option<tokio::time::Instant>,
+    /// Since when frames come at the rate, and how many there were then.
+    paced: Option<(tokio::time::Instant, u64)>,
+}
+
+impl Frames {
+    /// Makes the frames up to a position anew, for nobody: what follows depends on them.
+    fn pass(&mut self, from: &Position) -> Result<(), SourceError> {
+        while self.simulation.frame() < from.frame {
+            if self.simulation.next(self.room(from))?.num_rows() == 0 {
+                break;
+            }
+        }
+        if self.simulation.frame() == from.frame {
+            return Ok(());
+        }
+        Err(SourceError {
+            place: format!("frame {}", from.frame),
+            what: "the simulation does not come by it again".into(),
+            remedy: "give the simulator the options it had before, or begin anew with `--fresh`".into(),
+        })
+    }
+
+    /// The most frames of a chunk that ends at a position at the latest. Positions lie between two turns of the
+    /// simulation, as ends of chunks do.
+    fn room(&self, until: &Position) -> usize {
+        usize::try_from(until.frame - self.simulation.frame()).unwrap_or(CHUNK).min(CHUNK)
+    }
 }
 
 #[async_trait]
 impl Reader for Frames {
-    async fn next(&mut self) -> Result<Option<Chunk>, SourceError> {
+    async fn next(&mut self, until: Option<&Position>) -> Result<Option<Chunk>, SourceError> {
         let mut chunk = CHUNK;
-        if let Some(rate) = self.rate {
+        if let Some(until) = until {
+            chunk = self.room(until);
+        } else if let Some(rate) = self.rate {
             // Nothing is made before the wait, so a drain that drops it loses nothing.
-            let started = *self.started.get_or_insert_with(tokio::time::Instant::now);
-            let due = self.simulation.frame() as f64 / rate;
-            if let Some(due) = std::time::Duration::try_from_secs_f64(due).ok().and_then(|due| started.checked_add(due)) {
+            let frame = self.simulation.frame();
+            let (since, first) = *self.paced.get_or_insert_with(|| (tokio::time::Instant::now(), frame));
+            let due = (frame - first) as f64 / rate;
+            if let Some(due) = std::time::Duration::try_from_secs_f64(due).ok().and_then(|due| since.checked_add(due)) {
                 tokio::time::sleep_until(due).await;
             }
             chunk = ((rate / CHUNKS_A_SECOND) as usize).clamp(1, CHUNK);
@@ -248,7 +287,7 @@ impl Reader for Frames {
             return Ok(None);
         }
         let frame = self.simulation.frame();
-        let position = Position { part: String::new(), offset: frame, frame };
+        let position = Position { part: String::new(), offset: frame, frame, identity: self.start.cast_unsigned() };
         Ok(Some(Chunk { batches: vec![(kinds::FRAME.clone(), rows)], position, errors: Vec::new() }))
     }
 

@@ -22,8 +22,12 @@ const EVERY_FAULT: &str = "faults = { sequence_gap = 0.004, duplicate = 0.004, d
                            stale_feed = 0.0002, clock_skew = 0.004, malformed = 0.004 }";
 
 fn open(options: &str) -> Box<dyn Reader> {
+    open_at(options, None).unwrap()
+}
+
+fn open_at(options: &str, from: Option<Position>) -> Result<Box<dyn Reader>, SourceError> {
     let source = component::<dyn Source, Simulator>(options, &[]).unwrap().component;
-    runtime().block_on(source.open(OpenSource { node: "market".into(), account: Arc::new(Account::default()) })).unwrap()
+    runtime().block_on(source.open(OpenSource { pipeline: "p".into(), node: "market".into(), from, account: Arc::default() }))
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -31,7 +35,11 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 fn next(reader: &mut dyn Reader) -> Option<Vec<Received>> {
-    let chunk = runtime().block_on(reader.next()).unwrap()?;
+    next_until(reader, None).map(|(frames, _)| frames)
+}
+
+fn next_until(reader: &mut dyn Reader, until: Option<&Position>) -> Option<(Vec<Received>, Position)> {
+    let chunk = runtime().block_on(reader.next(until)).unwrap()?;
     assert!(chunk.errors.is_empty());
     let [(kind, rows)] = &chunk.batches[..] else { panic!("one batch of frames") };
     assert_eq!(kind.name, "frame");
@@ -46,8 +54,8 @@ fn next(reader: &mut dyn Reader) -> Option<Vec<Received>> {
         })
         .collect();
     let last = frames.last().unwrap().frame;
-    assert_eq!(chunk.position, Position { part: String::new(), offset: last, frame: last });
-    Some(frames)
+    assert_eq!((chunk.position.offset, chunk.position.frame), (last, last));
+    Some((frames, chunk.position))
 }
 
 fn frames(options: &str) -> Vec<Received> {
@@ -424,14 +432,44 @@ fn a_simulation_that_is_dropped_leaves_its_truth() {
     assert!(truth.iter().all(|line| line["frame"].as_u64().unwrap() <= frames.len() as u64));
 }
 
+/// Chunks of another run end elsewhere: what a rate makes small at first is asked for at full speed later.
+#[test]
+fn going_on_anywhere_gives_the_rest_once() {
+    let slow = format!("frames = 6000\nrate = 30000\nstart = 'now'\ntempo = 1000\n{EVERY_FAULT}");
+    let mut reader = open(&slow);
+    let (mut whole, mut ends) = (Vec::new(), Vec::new());
+    while let Some((frames, position)) = next_until(&mut *reader, None) {
+        whole.extend(frames);
+        ends.push(position);
+    }
+    let fast = slow.replace("30000", "'max'");
+    for (at, from) in ends.iter().enumerate() {
+        let mut reader = open_at(&fast, Some(from.clone())).unwrap();
+        let mut rest = Vec::new();
+        for until in &ends[at + 1..] {
+            let (mut position, before) = (from.clone(), rest.len());
+            while !position.is_at(until) {
+                let (frames, end) = next_until(&mut *reader, Some(until)).unwrap();
+                assert!(end.frame <= until.frame);
+                rest.extend(frames);
+                position = end;
+            }
+            assert!(rest.len() > before);
+        }
+        assert!(next(&mut *reader).is_none());
+        assert_eq!(hash(&rest), hash(&whole[from.frame as usize..]), "from frame {}", from.frame);
+    }
+    let beyond = Position { frame: 6_001, ..ends[0].clone() };
+    let error = open_at(&fast, Some(beyond)).err().expect("there are no such frames").to_string();
+    assert!(error.contains("does not come by it again") && error.contains("--fresh"), "{error}");
+}
+
 #[test]
 fn a_truth_file_that_cannot_be_made_is_a_named_error() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "").unwrap();
     let options = format!("truth = '{}'", folder.path().join("file/truth.ndjson").display());
-    let source = component::<dyn Source, Simulator>(&options, &[]).unwrap().component;
-    let opened = runtime().block_on(source.open(OpenSource { node: "market".into(), account: Arc::new(Account::default()) }));
-    let error = opened.err().expect("a file is no folder").to_string();
+    let error = open_at(&options, None).err().expect("a file is no folder").to_string();
     assert!(error.contains("truth.ndjson.partial") && error.contains("cannot be created") && error.contains("let `truth` name"), "{error}");
 }
 

@@ -1,0 +1,558 @@
+//! Checkpoints: what every stage has made of everything below one logical time, so that a run goes on from there.
+//!
+//! A checkpoint begins when its barrier is set: a logical time ahead of everything that any source has handed over, since
+//! the sources share one [`Clock`]. Each stage hands its state over when its frontier comes to the barrier, each sink when
+//! it has committed everything below. Nothing waits for anything else, and the states are turned into bytes by a thread
+//! of their own. The manifest is written last and only if there is none: a checkpoint without one never was.
+//!
+//! A run never mixes checkpoints and never takes half of one: every object is named in the manifest with its length and
+//! hash, and one that differs refuses the whole.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Cursor;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
+use arrow::ipc::CompressionType;
+use arrow::ipc::reader::FileReader;
+use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
+use config::settings::Settings;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use futures::TryStreamExt;
+use model::time::{self, Micros, Time};
+use object_store::path::Path;
+use object_store::{Error as ObjectError, ObjectStoreExt, PutMode, PutPayload};
+use operators::Keeper;
+use operators::state::{Part, Snapshot, StageState, WatermarkState};
+use serde::{Deserialize, Serialize};
+use storage::{Place, StorageError};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use twox_hash::XxHash64;
+
+use crate::journal::{Bound, Identity, Journal};
+use crate::summary::{aligned, grouped};
+
+/// Checkpoints that are kept: should the newest be damaged, there are others.
+const KEPT: usize = 3;
+const MANIFEST: &str = "manifest.json";
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The pipeline.
+    pub pipeline: String,
+    /// What it computed.
+    pub identity: Identity,
+    /// The barrier: everything below this logical time is in it.
+    pub barrier: Time,
+    /// When it was complete, by the clock.
+    pub taken: Micros,
+    /// Number of workers of the run.
+    pub workers: u32,
+    /// The names of the sources, in the order in which the watermarks number them.
+    pub sources: Vec<String>,
+    /// Where each source was. One that had handed over nothing is not among them.
+    pub bounds: BTreeMap<String, Bound>,
+    /// The watermark of each sink.
+    pub sinks: BTreeMap<String, WatermarkState>,
+    /// The states of the stages.
+    pub parts: Vec<StoredPart>,
+}
+
+/// The state of a stage on a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPart {
+    /// The stage.
+    pub part: Part,
+    /// Its watermark.
+    pub watermark: WatermarkState,
+    /// Arrow files, in the folder of the manifest.
+    pub objects: Vec<StoredObject>,
+}
+
+/// An Arrow file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredObject {
+    /// Its name.
+    pub name: String,
+    /// Its rows.
+    pub rows: usize,
+    /// Its length in bytes.
+    pub bytes: usize,
+    /// XXH64 of its bytes, as 16 hexadecimal digits.
+    pub hash: String,
+}
+
+impl Manifest {
+    /// Bytes of all states.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().flat_map(|part| &part.objects).map(|object| object.bytes).sum()
+    }
+
+    /// Rows of all states.
+    pub fn rows(&self) -> usize {
+        self.parts.iter().flat_map(|part| &part.objects).map(|object| object.rows).sum()
+    }
+}
+
+/// A line for each checkpoint, for people.
+pub fn table(manifests: &[Manifest]) -> String {
+    let mut lines = vec![["checkpoint", "state below", "complete at", "workers", "rows", "bytes"].map(str::to_owned)];
+    lines.extend(manifests.iter().map(|m| {
+        [
+            m.barrier.to_string(),
+            time::display(i64::try_from(m.barrier).unwrap_or(i64::MAX).saturating_mul(1_000)),
+            time::display(m.taken),
+            m.workers.to_string(),
+            grouped(m.rows() as u64),
+            bytesize::ByteSize(m.bytes() as u64).to_string(),
+        ]
+    }));
+    aligned(&lines)
+}
+
+/// Where the checkpoints of a pipeline lie.
+#[derive(Clone, Debug)]
+pub struct Store {
+    place: Place,
+    folder: String,
+}
+
+impl Store {
+    /// The store of a pipeline's checkpoints, as the settings say.
+    ///
+    /// # Errors
+    /// An address that is neither a folder nor a bucket.
+    pub fn open(settings: &Settings, pipeline: &str) -> Result<Self, StorageError> {
+        let place = Place::open(settings.checkpoints_url(), &settings.cold)?;
+        Ok(Store { place, folder: format!("pipelines/{pipeline}/checkpoints") })
+    }
+
+    fn path(&self, barrier: Time, name: &str) -> Path {
+        self.place.path(&format!("{}/{barrier}/{name}", self.folder))
+    }
+
+    fn error(&self, barrier: Time, error: &ObjectError) -> StorageError {
+        self.place.error(&format!("{}/{barrier}", self.folder), error)
+    }
+
+    /// The barriers of all whole checkpoints, newest first.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses us.
+    pub async fn list(&self) -> Result<Vec<Time>, StorageError> {
+        let barriers = self.folders().await?;
+        let mut whole = Vec::new();
+        for barrier in barriers {
+            match self.place.store().head(&self.path(barrier, MANIFEST)).await {
+                Ok(_) => whole.push(barrier),
+                Err(ObjectError::NotFound { .. }) => {}
+                Err(error) => return Err(self.error(barrier, &error)),
+            }
+        }
+        Ok(whole)
+    }
+
+    /// The barriers of all checkpoints, whole or not, newest first.
+    async fn folders(&self) -> Result<Vec<Time>, StorageError> {
+        let folders = match self.place.store().list_with_delimiter(Some(&self.place.path(&self.folder))).await {
+            Ok(listing) => listing.common_prefixes,
+            Err(ObjectError::NotFound { .. }) => Vec::new(),
+            Err(error) => return Err(self.place.error(&self.folder, &error)),
+        };
+        let mut barriers: Vec<Time> = folders.iter().filter_map(|folder| folder.filename()?.parse().ok()).collect();
+        barriers.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(barriers)
+    }
+
+    /// The manifest of a checkpoint.
+    ///
+    /// # Errors
+    /// There is none, it is damaged or foreign, or the store cannot be reached.
+    pub async fn manifest(&self, pipeline: &str, barrier: Time) -> Result<Manifest, StorageError> {
+        let bytes = self.get(barrier, MANIFEST).await?;
+        let manifest: Manifest =
+            serde_json::from_slice(&bytes).map_err(|error| self.damaged(barrier, MANIFEST, &format!("it is no manifest: {error}")))?;
+        if manifest.pipeline != pipeline || manifest.barrier != barrier {
+            let what = format!("it is of barrier {} of pipeline `{}`", manifest.barrier, manifest.pipeline);
+            return Err(self.damaged(barrier, MANIFEST, &what));
+        }
+        Ok(manifest)
+    }
+
+    /// The states of a checkpoint, by node and stage.
+    ///
+    /// # Errors
+    /// An object is missing or is not what the manifest says, or the store cannot be reached.
+    pub async fn states(&self, manifest: &Manifest) -> Result<HashMap<(String, u32), StageState>, StorageError> {
+        let mut states: HashMap<(String, u32), StageState> = HashMap::new();
+        for stored in &manifest.parts {
+            let state = states.entry((stored.part.node.clone(), stored.part.stage)).or_default();
+            state.watermark = stored.watermark.clone();
+            for object in &stored.objects {
+                let bytes = self.get(manifest.barrier, &object.name).await?;
+                if (bytes.len(), hash(&bytes)) != (object.bytes, object.hash.clone()) {
+                    return Err(self.damaged(manifest.barrier, &object.name, "its bytes are not those that were written"));
+                }
+                let rows = decode(&bytes).map_err(|error| self.damaged(manifest.barrier, &object.name, &error.to_string()))?;
+                state.rows.push(rows);
+            }
+        }
+        Ok(states)
+    }
+
+    async fn get(&self, barrier: Time, name: &str) -> Result<Vec<u8>, StorageError> {
+        let read = async { self.place.store().get(&self.path(barrier, name)).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(ObjectError::NotFound { .. }) => Err(self.damaged(barrier, name, "it is not there")),
+            Err(error) => Err(self.error(barrier, &error)),
+        }
+    }
+
+    fn damaged(&self, barrier: Time, name: &str, what: &str) -> StorageError {
+        let place = format!("{}{name}", self.place.url(&format!("{}/{barrier}", self.folder)));
+        StorageError::new(place, format!("the checkpoint cannot be used: {what}"), "go on from the one before it")
+    }
+
+    /// Writes a checkpoint, the manifest last.
+    async fn write(&self, manifest: &mut Manifest, states: Vec<(Part, WatermarkState, Vec<RecordBatch>)>) -> Result<(), StorageError> {
+        for (part, watermark, batches) in states {
+            let mut objects = Vec::new();
+            for (number, rows) in batches.iter().enumerate() {
+                let name = format!("{}.{}.{}.{number}.arrow", part.node, part.stage, part.worker);
+                let bytes = encode(rows).map_err(|error| StorageError::new(&name, error.to_string(), "this is a bug, please report it"))?;
+                objects.push(StoredObject { name: name.clone(), rows: rows.num_rows(), bytes: bytes.len(), hash: hash(&bytes) });
+                self.put(manifest.barrier, &name, bytes).await?;
+            }
+            manifest.parts.push(StoredPart { part, watermark, objects });
+        }
+        manifest.taken = time::now();
+        let text = serde_json::to_vec_pretty(manifest).expect("a manifest has text keys");
+        let create = PutMode::Create.into();
+        let path = self.path(manifest.barrier, MANIFEST);
+        self.place.store().put_opts(&path, PutPayload::from(text), create).await.map_err(|error| self.error(manifest.barrier, &error))?;
+        Ok(())
+    }
+
+    async fn put(&self, barrier: Time, name: &str, bytes: Vec<u8>) -> Result<(), StorageError> {
+        let put = self.place.store().put(&self.path(barrier, name), PutPayload::from(bytes)).await;
+        put.map(drop).map_err(|error| self.error(barrier, &error))
+    }
+
+    /// Removes all but the newest checkpoints, and what is left of those that never became whole. Returns the barrier of
+    /// the oldest that is kept.
+    async fn prune(&self) -> Result<Option<Time>, StorageError> {
+        let whole = self.list().await?;
+        let Some(oldest) = whole.get(KEPT - 1).or(whole.last()).copied() else { return Ok(None) };
+        let newest = whole[0];
+        for barrier in self.folders().await? {
+            if barrier < oldest || (barrier < newest && !whole.contains(&barrier)) {
+                self.remove(barrier).await?;
+            }
+        }
+        Ok(Some(oldest))
+    }
+
+    /// Removes every checkpoint.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses us.
+    pub async fn clear(&self) -> Result<(), StorageError> {
+        for barrier in self.folders().await? {
+            self.remove(barrier).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a checkpoint, the manifest first.
+    async fn remove(&self, barrier: Time) -> Result<(), StorageError> {
+        let store = self.place.store();
+        match store.delete(&self.path(barrier, MANIFEST)).await {
+            Ok(()) | Err(ObjectError::NotFound { .. }) => {}
+            Err(error) => return Err(self.error(barrier, &error)),
+        }
+        let folder = self.place.path(&format!("{}/{barrier}", self.folder));
+        let objects: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(|error| self.error(barrier, &error))?;
+        for object in objects {
+            store.delete(&object.location).await.map_err(|error| self.error(barrier, &error))?;
+        }
+        Ok(())
+    }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    format!("{:016x}", XxHash64::oneshot(0, bytes))
+}
+
+fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
+    let mut writer = FileWriter::try_new_with_options(Vec::new(), rows.schema_ref(), options)?;
+    writer.write(rows)?;
+    writer.into_inner()
+}
+
+fn decode(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
+    let reader = FileReader::try_new(Cursor::new(bytes), None)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>()?;
+    concat_batches(&schema, &batches)
+}
+
+/// Logical time, which the sources of a pipeline share: that of the clock in milliseconds, but never one twice and never
+/// less than before.
+#[derive(Debug)]
+pub struct Clock {
+    state: Mutex<Times>,
+}
+
+#[derive(Debug)]
+struct Times {
+    /// The greatest time that was given out.
+    latest: Time,
+    /// Every time that is given out from now on is at or behind this.
+    floor: Time,
+}
+
+impl Clock {
+    /// A clock whose times are at or behind `floor`.
+    pub fn new(floor: Time) -> Self {
+        Clock { state: Mutex::new(Times { latest: floor, floor }) }
+    }
+
+    /// A time behind `after`.
+    pub fn advance(&self, after: Time) -> Time {
+        let mut state = self.state.lock().expect("no holder panics");
+        let next = now().max(after + 1).max(state.floor);
+        state.latest = state.latest.max(next);
+        next
+    }
+
+    /// Sets a barrier: a time ahead of everything that was given out and not behind anything that will be. `publish` is
+    /// called with it before anything is given out again.
+    fn raise(&self, publish: impl FnOnce(Time)) {
+        let mut state = self.state.lock().expect("no holder panics");
+        let barrier = now().max(state.latest + 1);
+        publish(barrier);
+        state.latest = barrier;
+        state.floor = barrier;
+    }
+}
+
+/// The clock in milliseconds.
+pub fn now() -> Time {
+    u64::try_from(time::now() / 1_000).unwrap_or(0)
+}
+
+/// What is handed over for a checkpoint.
+enum Kept {
+    Stage(Part, Time, WatermarkState, Snapshot),
+    Sink(String, Time, WatermarkState),
+    /// Nothing more is handed over.
+    Done,
+}
+
+/// What the workers, sources and sinks of a run know of checkpoints.
+pub struct Checkpoints {
+    clock: Arc<Clock>,
+    /// The latest barrier.
+    barrier: AtomicU64,
+    /// Whether a checkpoint is under way.
+    under_way: Mutex<bool>,
+    parts: Mutex<Vec<Part>>,
+    restored: HashMap<(String, u32), StageState>,
+    kept: Sender<Kept>,
+}
+
+impl Checkpoints {
+    /// Sets a barrier, unless a checkpoint is under way.
+    pub fn begin(&self) {
+        let mut under_way = self.under_way.lock().expect("no holder panics");
+        if !std::mem::replace(&mut under_way, true) {
+            self.clock.raise(|barrier| self.barrier.store(barrier, Ordering::Release));
+        }
+    }
+
+    /// A sink has committed everything below a barrier.
+    pub fn keep_sink(&self, sink: &str, barrier: Time, watermark: WatermarkState) {
+        self.hand_over(Kept::Sink(sink.to_owned(), barrier, watermark));
+    }
+
+    /// Nothing more is handed over: the run is over.
+    pub fn done(&self) {
+        self.hand_over(Kept::Done);
+    }
+
+    fn hand_over(&self, kept: Kept) {
+        // Where nobody stores checkpoints, because storing one panicked, the run goes on without.
+        drop(self.kept.send(kept));
+    }
+}
+
+impl Keeper for Checkpoints {
+    fn expect(&self, part: &Part) {
+        self.parts.lock().expect("no holder panics").push(part.clone());
+    }
+
+    fn restore(&self, node: &str, stage: u32) -> Option<StageState> {
+        self.restored.get(&(node.to_owned(), stage)).cloned()
+    }
+
+    fn barrier(&self) -> Time {
+        self.barrier.load(Ordering::Acquire)
+    }
+
+    fn keep(&self, part: &Part, barrier: Time, watermark: WatermarkState, snapshot: Snapshot) {
+        self.hand_over(Kept::Stage(part.clone(), barrier, watermark, snapshot));
+    }
+}
+
+/// The thread that stores checkpoints.
+pub struct Storing {
+    checkpoints: Arc<Checkpoints>,
+    kept: Receiver<Kept>,
+    store: Store,
+    journal: Arc<Journal>,
+    interval: Duration,
+    /// What every manifest of the run says alike.
+    blank: Manifest,
+    sinks: usize,
+    /// Tells the sources what will not be asked for again.
+    settled: watch::Sender<BTreeMap<String, Bound>>,
+}
+
+/// What a run is, for its checkpoints.
+pub struct Run {
+    /// Its pipeline.
+    pub pipeline: String,
+    /// What that computes.
+    pub identity: Identity,
+    /// Number of workers.
+    pub workers: u32,
+    /// The sources, in the order of their numbers.
+    pub sources: Vec<String>,
+    /// Number of sinks.
+    pub sinks: usize,
+}
+
+impl Storing {
+    /// Checkpoints of a run that goes on at `from` with these states, and the thread that stores them. `settled` gets the
+    /// bounds of the oldest checkpoint that is kept.
+    pub fn new(
+        run: Run,
+        (from, restored): (Time, HashMap<(String, u32), StageState>),
+        clock: Arc<Clock>,
+        (store, journal): (Store, Arc<Journal>),
+        interval: Duration,
+        settled: watch::Sender<BTreeMap<String, Bound>>,
+    ) -> (Arc<Checkpoints>, Storing) {
+        let (sender, kept) = crossbeam_channel::unbounded();
+        let checkpoints = Arc::new(Checkpoints {
+            clock,
+            barrier: AtomicU64::new(from),
+            under_way: Mutex::new(false),
+            parts: Mutex::default(),
+            restored,
+            kept: sender,
+        });
+        let blank = Manifest {
+            pipeline: run.pipeline,
+            identity: run.identity,
+            barrier: 0,
+            taken: 0,
+            workers: run.workers,
+            sources: run.sources,
+            bounds: BTreeMap::new(),
+            sinks: BTreeMap::new(),
+            parts: Vec::new(),
+        };
+        (checkpoints.clone(), Storing { checkpoints, kept, store, journal, interval, blank, sinks: run.sinks, settled })
+    }
+
+    /// Stores a checkpoint every interval until the run is over. One that cannot be stored is told and given up: the
+    /// pipeline goes on, and the next is tried.
+    pub fn run(self, on: &Handle) {
+        let mut due = Instant::now() + self.interval;
+        let mut gathered = Gathered::default();
+        loop {
+            match self.kept.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Kept::Stage(part, barrier, watermark, snapshot)) => gathered.at(barrier).stages.push((part, watermark, snapshot)),
+                Ok(Kept::Sink(sink, barrier, watermark)) => drop(gathered.at(barrier).sinks.insert(sink, watermark)),
+                Ok(Kept::Done) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.checkpoints.begin();
+                    due = Instant::now() + self.interval;
+                }
+            }
+            let parts = self.checkpoints.parts.lock().expect("no holder panics").len();
+            if gathered.stages.len() < parts || gathered.sinks.len() < self.sinks {
+                continue;
+            }
+            let complete = std::mem::take(&mut gathered);
+            let barrier = complete.barrier;
+            // Without sinks and stages there is nothing to go on from.
+            if barrier == 0 {
+                continue;
+            }
+            match on.block_on(self.store(complete)) {
+                Ok(()) => tracing::debug!(barrier, "a checkpoint is stored"),
+                Err(error) => tracing::warn!(barrier, "a checkpoint could not be stored, and the next is tried: {error}"),
+            }
+            *self.checkpoints.under_way.lock().expect("no holder panics") = false;
+        }
+    }
+
+    async fn store(&self, gathered: Gathered) -> Result<(), String> {
+        let barrier = gathered.barrier;
+        let bounds = self.journal.bounds_below(barrier).map_err(|error| error.to_string())?;
+        let mut manifest = Manifest { barrier, bounds, sinks: gathered.sinks, ..self.blank.clone() };
+        let states = gathered.stages.into_iter().map(|(part, watermark, snapshot)| (part, watermark, snapshot())).collect();
+        let told = |error: StorageError| error.to_string();
+        self.store.write(&mut manifest, states).await.map_err(told)?;
+        let Some(oldest) = self.store.prune().await.map_err(told)? else { return Ok(()) };
+        self.journal.forget_below(oldest).map_err(|error| error.to_string())?;
+        self.settled.send_replace(self.journal.bounds_below(oldest).map_err(|error| error.to_string())?);
+        Ok(())
+    }
+}
+
+/// What was handed over for one barrier.
+#[derive(Default)]
+struct Gathered {
+    barrier: Time,
+    stages: Vec<(Part, WatermarkState, Snapshot)>,
+    sinks: BTreeMap<String, WatermarkState>,
+}
+
+impl Gathered {
+    fn at(&mut self, barrier: Time) -> &mut Self {
+        debug_assert!(self.barrier == 0 || self.barrier == barrier, "one checkpoint at a time");
+        self.barrier = barrier;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_lies_behind_all_times_before_it_and_not_behind_any_after_it() {
+        let clock = Clock::new(0);
+        let (mut a, mut b) = (clock.advance(0), clock.advance(0));
+        for _ in 0..100 {
+            a = clock.advance(a);
+            let mut barrier = 0;
+            clock.raise(|at| barrier = at);
+            assert!(barrier > a && barrier > b);
+            b = clock.advance(b);
+            assert!(b >= barrier);
+        }
+        assert!(Clock::new(Time::MAX / 2).advance(0) >= Time::MAX / 2);
+    }
+}
