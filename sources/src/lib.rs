@@ -21,11 +21,16 @@ use serde::{Deserialize, Serialize};
 
 pub mod dialect;
 pub mod file;
+pub mod nats;
 pub mod simulator;
 
 /// Every source, in the order of the manual.
 pub fn registry() -> Vec<Declaration<dyn Source>> {
-    vec![config::declare::<dyn Source, file::File>(), config::declare::<dyn Source, simulator::Simulator>()]
+    vec![
+        config::declare::<dyn Source, file::File>(),
+        config::declare::<dyn Source, nats::Nats>(),
+        config::declare::<dyn Source, simulator::Simulator>(),
+    ]
 }
 
 /// A checked source, ready to be opened.

@@ -79,14 +79,14 @@ struct Column {
 
 /// The columns of a kind.
 #[derive(Debug)]
-pub(super) struct Columns {
+pub(crate) struct Columns {
     kind: Arc<Kind>,
     columns: Vec<Column>,
     rows: usize,
 }
 
 impl Columns {
-    pub(super) fn new(kind: &Arc<Kind>) -> Self {
+    pub(crate) fn new(kind: &Arc<Kind>) -> Self {
         let columns = kind.columns.iter().map(|c| Column {
             name: c.name.clone(),
             ty: c.ty,
@@ -99,7 +99,7 @@ impl Columns {
     }
 
     /// Rows committed since the last [`Self::finish`].
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
@@ -130,7 +130,7 @@ impl Columns {
     }
 
     /// Forgets the row under construction.
-    pub(super) fn undo(&mut self) {
+    pub(crate) fn undo(&mut self) {
         for column in &mut self.columns {
             column.valid.truncate(self.rows);
             column.values.truncate(self.rows);
@@ -138,7 +138,7 @@ impl Columns {
     }
 
     /// The rows committed; the columns are empty again.
-    pub(super) fn finish(&mut self) -> RecordBatch {
+    pub(crate) fn finish(&mut self) -> RecordBatch {
         self.rows = 0;
         let columns = self.columns.iter_mut().map(Column::finish).collect();
         RecordBatch::try_new(self.kind.schema().clone(), columns).expect("every row has every column, and null only where it may be")

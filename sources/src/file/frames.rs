@@ -80,7 +80,7 @@ impl<R: Read + Send> Part for FrameLines<R> {
 }
 
 /// The lines of a block that are not blank, without white space around them, each with the place after it.
-pub(super) fn each(block: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
+pub(crate) fn each(block: &[u8]) -> impl Iterator<Item = (&[u8], usize)> {
     let ends = memchr::memchr_iter(b'\n', block).map(|at| at + 1);
     // The last line of a file may lack its end.
     let rest = (block.last() != Some(&b'\n')).then_some(block.len());
@@ -110,7 +110,7 @@ pub(super) fn refuse(piece: Piece<'_>, gather: &mut Gather) {
 
 /// Columns of `frame` records under construction. The payloads are packed into one buffer, which costs one copy and
 /// leaves every frame exactly as it was sent.
-struct Frames {
+pub(crate) struct Frames {
     payload: Vec<u8>,
     ends: Vec<i32>,
     numbers: Vec<i64>,
@@ -120,7 +120,7 @@ struct Frames {
 }
 
 impl Frames {
-    fn with_room_for(bytes: usize) -> Self {
+    pub(crate) fn with_room_for(bytes: usize) -> Self {
         /// Frames are rarely shorter than this.
         const SHORT: usize = 96;
         let rows = bytes / SHORT;
@@ -146,6 +146,13 @@ impl Frames {
             }
             None => (None, line),
         };
+        self.push(frame, time, number);
+        gather.mark(end);
+    }
+
+    /// Takes in a frame with the time that it was received, if that is known, and its number.
+    #[inline]
+    pub(crate) fn push(&mut self, frame: &[u8], time: Option<Micros>, number: i64) {
         if time.is_none() || !self.timed.is_empty() {
             self.timed.resize(self.times.len(), true);
             self.timed.push(time.is_some());
@@ -154,17 +161,22 @@ impl Frames {
         self.numbers.push(number);
         self.payload.extend_from_slice(frame);
         self.ends.push(self.payload.len() as i32);
-        gather.mark(end);
     }
 
     fn finish(self, labels: &Labels) -> RecordBatch {
+        let topic = constant(&labels.topic, self.numbers.len());
+        self.finish_with(&labels.dialect, Arc::new(topic))
+    }
+
+    /// The frames taken in, all of one dialect, with the topic of each.
+    pub(crate) fn finish_with(self, dialect: &Arc<StringArray>, topic: ArrayRef) -> RecordBatch {
         let rows = self.numbers.len();
         let timed = (!self.timed.is_empty()).then(|| NullBuffer::from(self.timed));
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(constant(&labels.dialect, rows)),
+            Arc::new(constant(dialect, rows)),
             Arc::new(TimestampMicrosecondArray::new(self.times.into(), timed).with_timezone("UTC")),
             Arc::new(Int64Array::from(self.numbers)),
-            Arc::new(constant(&labels.topic, rows)),
+            topic,
             Arc::new(BinaryArray::new(OffsetBuffer::new(self.ends.into()), Buffer::from_vec(self.payload), None)),
         ];
         RecordBatch::try_new(FRAME.schema().clone(), columns).expect("these are the columns of a frame")

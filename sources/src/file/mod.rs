@@ -7,7 +7,7 @@
 //! what would make the whole answer wrong stops the pipeline, at the start: a pattern that matches nothing, a
 //! file that cannot be read, columns that the kind does not have.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,13 +17,13 @@ use model::{Kind, time};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-mod columns;
+pub(crate) mod columns;
 mod csv;
-mod frames;
+pub(crate) mod frames;
 mod gather;
 mod input;
 mod lines;
-mod ndjson;
+pub(crate) mod ndjson;
 mod pace;
 mod parquet;
 mod paths;
@@ -269,16 +269,10 @@ impl Source for CheckedFile {
     }
 
     fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
-        let Some((path, dialect)) = &self.instruments else { return Ok(()) };
-        let failed = |what: String| {
-            SourceError {
-            place: path.display().to_string(),
-            what,
-            remedy: "give `instruments` a file with the venue's own listing, e.g. what `curl https://api.binance.com/api/v3/exchangeInfo` answers".into(),
+        match &self.instruments {
+            Some((path, dialect)) => learn(dialects, path, dialect),
+            None => Ok(()),
         }
-        };
-        let listing = input::read_whole(path).map_err(|e| failed(e.to_string()))?;
-        dialects.learn(dialect, &listing).map_err(failed)
     }
 
     async fn open(&self, cx: OpenSource) -> Result<Box<dyn Reader>, SourceError> {
@@ -292,6 +286,22 @@ impl Source for CheckedFile {
             Some(factor) => Box::new(Paced::new(reader, factor)),
         })
     }
+}
+
+/// Teaches a dialect what a file with the venue's own listing says.
+///
+/// # Errors
+/// A file that cannot be read, or is no such listing.
+pub(crate) fn learn(dialects: &mut Dialects, path: &Path, dialect: &str) -> Result<(), SourceError> {
+    let failed = |what: String| SourceError {
+        place: path.display().to_string(),
+        what,
+        remedy:
+            "give `instruments` a file with the venue's own listing, e.g. what `curl https://api.binance.com/api/v3/exchangeInfo` answers"
+                .into(),
+    };
+    let listing = input::read_whole(path).map_err(|e| failed(e.to_string()))?;
+    dialects.learn(dialect, &listing).map_err(failed)
 }
 
 impl Layout {

@@ -57,7 +57,11 @@ impl<R: Read + Send> Part for JsonLines<R> {
     }
 }
 
-fn put(columns: &mut Columns, line: &[u8]) -> Result<(), Reject> {
+/// Takes in a JSON object as a row.
+///
+/// # Errors
+/// What is wrong with it. The row is to be undone, then.
+pub(crate) fn put(columns: &mut Columns, line: &[u8]) -> Result<(), Reject> {
     let mut refused = None;
     let malformed = |flaw: Malformed| Reject::new("malformed", flaw.to_string());
     let mut scanner = Scanner::new(line).map_err(malformed)?;

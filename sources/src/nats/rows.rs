@@ -1,0 +1,176 @@
+//! Messages as rows.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, StringArray};
+use async_nats::HeaderMap;
+use async_nats::header::HeaderName;
+use model::columns::{ColumnType, Label, LabelBuilder};
+use model::dialect::Reject;
+use model::kinds::{DeadLetter, DeadLetterBuilder};
+use model::time::{Micros, from_nanos};
+use model::{Account, Kind};
+use nats::headers;
+
+use super::now;
+use super::session::Delivered;
+use crate::file::columns::Columns;
+use crate::file::frames::{Frames, each};
+use crate::file::ndjson;
+
+/// What messages hold.
+#[derive(Clone, Debug)]
+pub(super) enum Payload {
+    /// A frame of a venue each.
+    Frames { dialect: &'static str, symbol: Option<String> },
+    /// Normalised records, in lines.
+    Records { kind: Arc<Kind> },
+}
+
+const RECEIVE_TIME: HeaderName = HeaderName::from_static(headers::RECEIVE_TIME);
+const DIALECT: HeaderName = HeaderName::from_static(headers::DIALECT);
+const TOPIC: HeaderName = HeaderName::from_static(headers::TOPIC);
+const DIFF: HeaderName = HeaderName::from_static(headers::DIFF);
+
+/// Rows under construction.
+pub(super) struct Rows {
+    node: String,
+    account: Arc<Account>,
+    stream: String,
+    kind: String,
+    /// The number of the last row or frame.
+    pub(super) frame: u64,
+    letters: DeadLetterBuilder,
+    columns: Building,
+}
+
+enum Building {
+    Frames { frames: Option<Frames>, room: usize, bytes: usize, dialect: Arc<StringArray>, symbol: Option<String>, topics: LabelBuilder },
+    Records(Columns, usize),
+}
+
+impl Rows {
+    /// Rows for chunks of so many bytes of payload.
+    pub(super) fn new(node: String, account: Arc<Account>, stream: String, payload: Payload, frame: u64, room: usize) -> Self {
+        let kind = payload.kind().name.to_string();
+        let columns = match payload {
+            Payload::Frames { dialect, symbol } => Building::Frames {
+                frames: None,
+                room,
+                bytes: 0,
+                dialect: Arc::new(StringArray::from(vec![dialect])),
+                symbol,
+                topics: LabelBuilder::default(),
+            },
+            Payload::Records { kind } => Building::Records(Columns::new(&kind), 0),
+        };
+        Rows { node, account, stream, kind, frame, letters: DeadLetterBuilder::default(), columns }
+    }
+
+    /// Bytes of payload taken in since the last [`Rows::finish`].
+    pub(super) fn bytes(&self) -> usize {
+        match &self.columns {
+            Building::Frames { bytes, .. } | Building::Records(_, bytes) => *bytes,
+        }
+    }
+
+    /// Takes in a message: its rows, or a dead letter for what cannot be used of it.
+    pub(super) fn take(&mut self, delivered: &Delivered) {
+        let message = &delivered.message;
+        let payload = &message.payload[..];
+        let headers = message.headers.as_ref();
+        match &mut self.columns {
+            Building::Frames { frames, room, bytes, dialect, symbol, topics } => {
+                self.frame += 1;
+                *bytes += payload.len();
+                // Another venue's frame may decode, but not to what it says.
+                if let Some(other) = headers.and_then(|h| h.get(DIALECT)).filter(|other| other.as_str() != dialect.value(0)) {
+                    let why = Reject::new(
+                        "wrong_dialect",
+                        format!("the frame is of dialect {}, and the source is of {}", other.as_str(), dialect.value(0)),
+                    );
+                    return self.refuse(&why, payload, delivered.sequence);
+                }
+                let time = match received(headers) {
+                    Ok(Some(time)) => time,
+                    // Not captured by the sink: the broker knows when it came.
+                    Ok(None) => Some(from_nanos(delivered.published)),
+                    Err(why) => return self.refuse(&why, payload, delivered.sequence),
+                };
+                let frames = frames.get_or_insert_with(|| Frames::with_room_for(*room));
+                frames.push(payload, time, self.frame as i64);
+                let topic = headers.and_then(|h| h.get(TOPIC)).map(|topic| topic.as_str());
+                <Option<Label> as ColumnType>::push(topics, topic.or(symbol.as_deref()));
+            }
+            Building::Records(columns, bytes) => {
+                *bytes += payload.len();
+                let retracted = headers.and_then(|h| h.get(DIFF)).is_some_and(|diff| diff.as_str() == "-1");
+                let mut refused = Vec::new();
+                for (line, _) in each(payload) {
+                    self.frame += 1;
+                    let result = if retracted {
+                        Err(Reject::new("retraction", "the record is taken back, and a source can only assert"))
+                    } else {
+                        ndjson::put(columns, line)
+                    };
+                    if let Err(why) = result {
+                        columns.undo();
+                        refused.push((self.frame, why, line));
+                    }
+                }
+                let last = self.frame;
+                for (frame, why, line) in refused {
+                    self.frame = frame;
+                    self.refuse(&why, line, delivered.sequence);
+                }
+                self.frame = last;
+            }
+        }
+    }
+
+    /// The row or frame numbered last cannot be used.
+    fn refuse(&mut self, why: &Reject, payload: &[u8], sequence: u64) {
+        self.account.reject(why.reason, 1);
+        self.letters.push(DeadLetter {
+            node: &self.node,
+            reason: why.reason,
+            detail: &format!("{}, in message {sequence} of stream {}", why.detail, self.stream),
+            event_time: None,
+            receive_time: None,
+            rejected_time: now(),
+            frame: Some(self.frame as i64),
+            kind: &self.kind,
+            venue: None,
+            market: None,
+            symbol: None,
+            payload,
+        });
+    }
+
+    /// The rows and the dead letters taken in; there is nothing left.
+    pub(super) fn finish(&mut self) -> (Option<RecordBatch>, Option<RecordBatch>) {
+        let rows = match &mut self.columns {
+            Building::Frames { frames, dialect, topics, bytes, .. } => {
+                *bytes = 0;
+                frames.take().map(|frames| frames.finish_with(dialect, Label::finish(topics)))
+            }
+            Building::Records(columns, bytes) => {
+                *bytes = 0;
+                (columns.rows() > 0).then(|| columns.finish())
+            }
+        };
+        (rows, (!self.letters.is_empty()).then(|| self.letters.finish()))
+    }
+}
+
+/// When a frame was received: what the sink that captured it says, perhaps that nobody knows. `None` if it says nothing.
+fn received(headers: Option<&HeaderMap>) -> Result<Option<Option<Micros>>, Reject> {
+    let Some(text) = headers.and_then(|h| h.get(RECEIVE_TIME)).map(|value| value.as_str()) else { return Ok(None) };
+    if text == headers::UNKNOWN {
+        return Ok(Some(None));
+    }
+    match text.parse() {
+        Ok(nanos) => Ok(Some(Some(from_nanos(nanos)))),
+        Err(_) => Err(Reject::new("bad_time", format!("the header {} is {text:?} and no number of nanoseconds", headers::RECEIVE_TIME))),
+    }
+}
