@@ -22,6 +22,7 @@ pub mod clickhouse;
 pub mod file;
 mod inputs;
 mod latest;
+pub mod nats;
 pub mod parquet;
 pub mod print;
 #[cfg(test)]
@@ -33,6 +34,7 @@ pub fn registry() -> Vec<Declaration<dyn Sink>> {
     vec![
         config::declare::<_, clickhouse::ClickHouse>(),
         config::declare::<_, file::File>(),
+        config::declare::<_, nats::Nats>(),
         config::declare::<_, print::Print>(),
         config::declare::<_, parquet::Parquet>(),
     ]
