@@ -1,6 +1,7 @@
 //! The real servers the system is tested against, each started by the test that needs it.
 //!
-//! [`ClickHouse`] is the ClickHouse engine behind its HTTP interface, [`SeaweedFs`] an S3 service. Promises:
+//! [`ClickHouse`] is the ClickHouse engine behind its HTTP interface, [`SeaweedFs`] an S3 service, [`Nats`] a NATS server
+//! with JetStream and [`NatsCluster`] three of them. Promises:
 //!
 //! - `start` returns once the server does what it is for, or with the reason and the end of its log.
 //! - A server has a folder and ports of its own, so tests run in parallel and leave nothing behind.
@@ -393,5 +394,127 @@ impl SeaweedFs {
         self.process.kill();
         // S3 is healthy before a volume can be written, so something has to have been written.
         self.process.start(|| answers(filer, "PUT", "/ready", b"ready") && answers(s3, "GET", "/healthz", b""))
+    }
+}
+
+/// A NATS server with JetStream. What it acknowledges is on the disk, unless it is started to be fast.
+pub struct Nats {
+    process: Process,
+    port: u16,
+    monitor: u16,
+}
+
+impl Nats {
+    /// Starts one that anybody may use.
+    pub fn start() -> Result<Self, ServerError> {
+        Self::start_with("")
+    }
+
+    /// Starts one with more in its configuration: users, TLS.
+    pub fn start_with(more: &str) -> Result<Self, ServerError> {
+        Self::configured("always", more)
+    }
+
+    /// Starts one that leaves writing to the system, as NATS does by default: for measurements.
+    pub fn start_fast() -> Result<Self, ServerError> {
+        Self::configured("2m", "")
+    }
+
+    fn configured(sync: &str, more: &str) -> Result<Self, ServerError> {
+        let (port, monitor) = (free_port(), free_port());
+        let mut server = Self { process: nats_process("tests", port, monitor, sync, more)?, port, monitor };
+        server.restart()?;
+        Ok(server)
+    }
+
+    /// Its address, as a pipeline file wants it.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it as a power cut would its process.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Kills it when it runs, and starts it on the same port and data.
+    pub fn restart(&mut self) -> Result<(), ServerError> {
+        let monitor = self.monitor;
+        self.process.kill();
+        self.process.start(|| answers(monitor, "GET", "/healthz", b""))
+    }
+}
+
+fn nats_process(name: &str, port: u16, monitor: u16, sync: &str, more: &str) -> Result<Process, ServerError> {
+    let folder = TempDir::with_prefix("nats-").map_err(io_error("make a server's folder"))?;
+    // An acknowledgement that is no fsync is lost with the machine, and with the process what it had in its buffers.
+    let configuration = format!(
+        "server_name: {name}\nlisten: 127.0.0.1:{port}\nhttp: 127.0.0.1:{monitor}\n\
+         jetstream {{ store_dir: {:?}, max_mem: 256M, max_file: 8G, sync_interval: {sync} }}\n{more}\n",
+        folder.path().join("data")
+    );
+    let file = folder.path().join("nats.conf");
+    std::fs::write(&file, configuration).map_err(io_error("write a NATS server's configuration"))?;
+    let command = vec![installed("nats-server")?, "--config".into(), file.into()];
+    Ok(Process::new("NATS", command, folder, Vec::new()))
+}
+
+/// Three NATS servers that replicate streams.
+pub struct NatsCluster {
+    nodes: Vec<Nats>,
+}
+
+impl NatsCluster {
+    /// Starts one; returns when it has a leader.
+    pub fn start() -> Result<Self, ServerError> {
+        let routes: Vec<u16> = (0..3).map(|_| free_port()).collect();
+        let urls: Vec<String> = routes.iter().map(|route| format!("nats://127.0.0.1:{route}")).collect();
+        let mut nodes = Vec::new();
+        for (i, route) in routes.iter().enumerate() {
+            let (port, monitor) = (free_port(), free_port());
+            let more = format!("cluster {{ name: tests, listen: 127.0.0.1:{route}, routes: [{}] }}", urls.join(", "));
+            let process = nats_process(&format!("n{i}"), port, monitor, "2m", &more)?;
+            nodes.push(Nats { process, port, monitor });
+        }
+        let mut cluster = Self { nodes };
+        (0..3).try_for_each(|node| cluster.restart(node))?;
+        let deadline = Instant::now() + START_DEADLINE;
+        while !cluster.has_leader() {
+            if Instant::now() > deadline {
+                let log = cluster.nodes[0].process.end_of_log();
+                return Err(ServerError::NotStarted { server: "NATS", reason: "has no leader".into(), log });
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(cluster)
+    }
+
+    fn has_leader(&self) -> bool {
+        self.nodes.iter().any(|node| {
+            let answer = http(node.monitor, "GET", "/jsz", &[], b"").ok();
+            let answer = answer.and_then(|(_, text)| serde_json::from_str::<serde_json::Value>(&text).ok());
+            answer.is_some_and(|a| {
+                a["meta_cluster"]["leader"].as_str().is_some_and(|l| !l.is_empty()) && a["meta_cluster"]["cluster_size"] == 3
+            })
+        })
+    }
+
+    /// The addresses of all, as a pipeline file wants them.
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Nats::url).collect()
+    }
+
+    /// Kills a server, by its number or by the name `n0` to `n2` that leaders are told by.
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].kill();
+    }
+
+    /// Kills a server when it runs, and starts it on the same ports and data.
+    pub fn restart(&mut self, node: usize) -> Result<(), ServerError> {
+        let node = &mut self.nodes[node];
+        let monitor = node.monitor;
+        node.process.kill();
+        // Alone it cannot be healthy.
+        node.process.start(|| answers(monitor, "GET", "/healthz?js-server-only=true", b""))
     }
 }

@@ -10,6 +10,8 @@ mod detection;
 mod faults;
 mod kinds;
 mod malformed;
+mod nats;
+mod nats_speed;
 mod recordings;
 mod servers;
 mod stores;
