@@ -284,15 +284,16 @@ impl Agent {
         };
         tended?;
         let definitions = definition::all(self.store()).await?;
-        state.keepers.retain(|name, _| definitions.iter().any(|(n, _)| n == name));
+        state.keepers.retain(|name, keeper| definitions.iter().any(|(n, _)| n == name) && !keeper.is_over());
         for (name, definition) in definitions {
             let result = match (definition, state.keepers.get(&name)) {
                 (Err(error), _) => Err(error.to_string()),
                 (Ok(definition), Some(keeper)) => {
-                    keeper.define(definition);
+                    keeper.define(definition).await;
                     Ok(())
                 }
                 (Ok(definition), None) => Keeper::start(self.site.clone(), epoch, definition)
+                    .await
                     .map(|keeper| drop(state.keepers.insert(name.clone(), keeper)))
                     .map_err(|e| format!("{}: {e}", self.site.logs().display())),
             };

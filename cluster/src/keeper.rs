@@ -163,7 +163,8 @@ impl Shared {
 }
 
 enum Message {
-    Define(Definition),
+    /// And whom to tell when it was acted on.
+    Define(Definition, oneshot::Sender<()>),
     Close(Desired),
     Said(u64, Report),
     Gone(u64, Exit),
@@ -179,27 +180,45 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Begins to keep a pipeline, with the epoch of the leader for whom it is done.
+    /// Begins to keep a pipeline, with the epoch of the leader for whom it is done. Returns when it has acted on the
+    /// definition.
     ///
     /// # Errors
     /// The pipeline's log cannot be opened.
-    pub fn start(site: Arc<Site>, epoch: u64, definition: Definition) -> io::Result<Keeper> {
+    pub async fn start(site: Arc<Site>, epoch: u64, definition: Definition) -> io::Result<Keeper> {
         let log = Log::open(&site.logs(), &definition.name)?;
         let origin = Instant::now();
         let supervisor = Supervisor::new(site.policy, definition.version, definition.ended.clone(), Duration::ZERO);
         let view = View { definition: definition.clone(), supervisor: supervisor.clone(), process: None, report: None };
         let shared = Arc::new(Shared { log: Mutex::new(log), view: Mutex::new(view) });
         let (mailbox, messages) = mpsc::unbounded_channel();
-        let work =
-            Work { site, epoch, origin, definition, supervisor, process: None, shared: shared.clone(), mailbox: mailbox.downgrade() };
+        let work = Work {
+            site,
+            epoch,
+            origin,
+            definition: definition.clone(),
+            supervisor,
+            process: None,
+            shared: shared.clone(),
+            mailbox: mailbox.downgrade(),
+        };
         let task = tokio::spawn(work.run(messages));
-        Ok(Keeper { mailbox, shared, task: Some(task), origin })
+        let keeper = Keeper { mailbox, shared, task: Some(task), origin };
+        keeper.define(definition).await;
+        Ok(keeper)
     }
 
-    /// Tells what has become of the definition.
-    pub fn define(&self, definition: Definition) {
+    /// Tells what has become of the definition, and returns when the keeper has acted on it.
+    pub async fn define(&self, definition: Definition) {
+        let (acted, done) = oneshot::channel();
         // It has ended only if it was told to.
-        let _ = self.mailbox.send(Message::Define(definition));
+        let _ = self.mailbox.send(Message::Define(definition, acted));
+        let _ = done.await;
+    }
+
+    /// Whether it keeps nothing any more, because it panicked.
+    pub fn is_over(&self) -> bool {
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Lets the process drain, or kills it, and returns when it is gone. What is wanted of the pipeline stays as it is.
@@ -215,8 +234,11 @@ impl Keeper {
         let view = self.shared.view();
         let View { definition, supervisor, process, report } = &*view;
         let now = self.origin.elapsed();
-        let report = report.clone().unwrap_or_default();
+        let mut report = report.clone().unwrap_or_default();
         let state = state_name(supervisor.state());
+        if !state.has_process() {
+            report.nodes.iter_mut().for_each(|node| node.rows_per_second = 0);
+        }
         let last_crash = supervisor.last_crash().map(str::to_owned);
         let why = match supervisor.state() {
             State::Failed(cause) => Some(cause.clone()),
@@ -250,11 +272,7 @@ impl Keeper {
             crashes: supervisor.crashes(),
             retry_seconds: retry,
             why,
-            rows_per_second: if state.has_process() {
-                report.nodes.iter().filter(|n| n.role == "source").map(|n| n.rows_per_second).sum()
-            } else {
-                0
-            },
+            rows_per_second: report.nodes.iter().filter(|n| n.role == "source").map(|n| n.rows_per_second).sum(),
             watermark: slowest.map_or_else(ended, |n| n.watermark.clone()),
             lag_seconds: slowest.and_then(|n| n.lag_seconds),
             checkpoint: report.checkpoint,
@@ -304,9 +322,9 @@ struct Process {
 impl Work {
     async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>) {
         let mut closing = false;
-        self.step(Event::Want(self.definition.want())).await;
         while !closing || self.supervisor.has_process() {
             let wake = self.supervisor.wake().map(|wake| self.origin + wake);
+            let mut asked = None;
             let event = tokio::select! {
                 message = messages.recv() => match message {
                     // The handle was dropped, and the process is killed with this task.
@@ -315,9 +333,14 @@ impl Work {
                         closing = true;
                         Event::Want(Want { desired, ..self.definition.want() })
                     }
-                    Some(Message::Define(_)) if closing => continue,
-                    Some(Message::Define(definition)) => {
-                        self.definition = definition;
+                    Some(Message::Define(..)) if closing => continue,
+                    Some(Message::Define(definition, acted)) => {
+                        asked = Some(acted);
+                        let last = std::mem::replace(&mut self.definition, definition).generation;
+                        // It may have been read from the store before this task wrote its last generation there.
+                        if last.as_ref().map(|g| g.number) > self.definition.generation.as_ref().map(|g| g.number) {
+                            self.definition.generation = last;
+                        }
                         Event::Want(self.definition.want())
                     }
                     Some(Message::Said(generation, report)) => {
@@ -339,6 +362,10 @@ impl Work {
                 () = async { tokio::time::sleep_until(wake.expect("asked only if there is one")).await }, if wake.is_some() => Event::Tick,
             };
             self.step(event).await;
+            if let Some(asked) = asked {
+                // One that does not wait any more needs no answer.
+                let _ = asked.send(());
+            }
         }
     }
 

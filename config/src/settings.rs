@@ -34,9 +34,17 @@ pub fn load(folder: &Path, environment: &Environment, overrides: &[String]) -> R
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(unreadable(&name, &error)),
     };
+    parse(&name, &text, folder, environment, overrides)
+}
+
+/// Like [`load`], from a text. `name` stands for it in diagnostics, and relative `${file:PATH}`s start in `folder`.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn parse(name: &str, text: &str, folder: &Path, environment: &Environment, overrides: &[String]) -> Result<Settings, Diagnostics> {
     let schema = schema();
     let schema = Schema::new(&schema);
-    let mut document = Document::of(&name, &text, folder);
+    let mut document = Document::of(name, text, folder);
     for (name, value) in environment.iter() {
         if is_setting(name, &schema.properties()) {
             document.set_variable(PREFIX, name, value);
@@ -99,6 +107,8 @@ pub struct Settings {
     pub hot: Option<HotStore>,
     /// Checkpoints of pipelines.
     pub checkpoints: Checkpoints,
+    /// What `marketprism node` does, and where the commands that speak to a node find it.
+    pub node: Node,
     /// Logging to standard error.
     pub log: Log,
 }
@@ -122,6 +132,37 @@ impl Settings {
     /// Number of worker threads.
     pub fn workers(&self) -> usize {
         self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(4)))
+    }
+}
+
+/// A node: see `docs/cluster.md`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Node {
+    /// The address that the node serves its API on, of the loopback: there is no authentication yet. Port 0 is any that is free.
+    /// Default `127.0.0.1:7410`.
+    pub listen: Option<String>,
+    /// The node's name: letters, digits, `_` and `-`. Default `local`.
+    pub name: Option<String>,
+    /// How often a pipeline that crashes is started again, without a minute of health between two crashes, before it has
+    /// failed. Default 20: some eight minutes.
+    pub restarts: Option<u32>,
+}
+
+impl Node {
+    /// The address of the API.
+    pub fn listen(&self) -> &str {
+        self.listen.as_deref().unwrap_or("127.0.0.1:7410")
+    }
+
+    /// The node's name.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("local")
+    }
+
+    /// How often a pipeline that crashes is started again.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.unwrap_or(20)
     }
 }
 

@@ -8,7 +8,9 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
+use ::cluster::lock::{Lock, LockError};
 use clap::{Parser, Subcommand, ValueEnum};
 use config::settings::{LogFormat, Settings};
 use config::{Diagnostics, Document, Environment, manual, settings};
@@ -20,6 +22,9 @@ use crate::monitor::Monitor;
 use crate::plan::{Pipeline, Plan, registry};
 use crate::resume::Choice;
 use crate::run::{self, Stop};
+use crate::worker;
+
+mod cluster;
 
 /// A stream processor for market data.
 #[derive(Debug, Parser)]
@@ -104,6 +109,16 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Run a node: it keeps pipelines running and is asked by the commands below; Ctrl-C drains them
+    Node {
+        #[command(flatten)]
+        common: Common,
+    },
+    #[command(flatten)]
+    Cluster(cluster::Command),
+    /// Run a pipeline for the agent at the other end of standard input
+    #[command(hide = true)]
+    Worker,
 }
 
 #[derive(Debug, clap::Args)]
@@ -202,7 +217,16 @@ macro_rules! failures {
     } )* };
 }
 
-failures!(std::io::Error, serde_json::Error, query::QueryError, run::RunError, storage::StorageError);
+failures!(
+    std::io::Error,
+    serde_json::Error,
+    query::QueryError,
+    run::RunError,
+    storage::StorageError,
+    ::cluster::agent::NodeError,
+    ::cluster::api::ListenError,
+    ::cluster::client::ClientError
+);
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
@@ -268,6 +292,9 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
             start_log(&settings, common.log, "warn");
             tables(&settings)
         }
+        Command::Node { common } => cluster::node(&common),
+        Command::Cluster(command) => cluster::execute(command),
+        Command::Worker => execute_worker(),
     }
 }
 
@@ -276,6 +303,7 @@ fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Rep
     settings.workers = workers.or(settings.workers);
     start_log(&settings, common.log, "info");
     let plan = Arc::new(Plan::new(pipeline));
+    let _lock = hold(&settings, &plan.name, Duration::ZERO)?;
     let stop = Stop::default();
     watch_signals(&stop)?;
     let monitor = Monitor::start(plan.clone());
@@ -307,6 +335,43 @@ fn checkpoints(file: &Path, common: &Common, format: Report) -> Result<ExitCode,
         Report::Text => say(checkpoint::table(&manifests).trim_end()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the pipeline that the agent assigns, and tells the agent how it is.
+fn execute_worker() -> Result<ExitCode, Failure> {
+    /// How long the process of an earlier generation, which is being killed, may hold the pipeline.
+    const PATIENCE: Duration = Duration::from_secs(20);
+    let assignment = worker::receive()?;
+    let number = assignment.generation.number;
+    let worker::Job { pipeline, settings, warnings } = worker::check(&assignment)?;
+    start_log(&settings, None, "info");
+    if !warnings.is_empty() {
+        complain(warnings.to_text(false).trim_end());
+    }
+    let plan = Arc::new(Plan::new(pipeline));
+    let stop = Stop::default();
+    watch_signals(&stop)?;
+    worker::obey(&stop)?;
+    let reporter = worker::Reporter::start(plan.clone(), number, stop.clone());
+    let _lock = hold(&settings, &plan.name, PATIENCE)?;
+    let result = run::run(plan, &Arc::new(settings), &stop);
+    let summary = result.inspect_err(|_| reporter.stop())?;
+    complain(summary.to_text().trim_end());
+    reporter.end(&summary);
+    Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Takes a pipeline for this process: two that run it over one data folder would store its rows twice.
+fn hold(settings: &Settings, pipeline: &str, patience: Duration) -> Result<Lock, Failure> {
+    Lock::take(&Lock::of_pipeline(Path::new(settings.data()), pipeline), patience).map_err(|error| {
+        Failure::Message(match error {
+            LockError::Held { holder, .. } => format!(
+                "pipeline `{pipeline}` is run by process {holder} over {} already; stop that one, or use another folder with `--data`",
+                settings.data()
+            ),
+            error => error.to_string(),
+        })
+    })
 }
 
 /// The first Ctrl-C (or SIGTERM) drains, the second stops at once.
@@ -394,7 +459,7 @@ fn system(folder: &Path, common: &Common) -> Result<Settings, Diagnostics> {
 
 fn start_log(settings: &Settings, format: Option<Log>, level: &str) {
     // What libraries log at `info` is for their own developers.
-    let ours = ["pipeline", "sources", "operators", "sinks", "storage", "query"].map(|name| format!(",{name}={level}")).concat();
+    let ours = ["pipeline", "sources", "operators", "sinks", "storage", "query", "cluster"].map(|name| format!(",{name}={level}")).concat();
     let default = || EnvFilter::new(format!("warn{ours}"));
     let filter = settings.log.level.as_deref().map_or_else(default, |level| EnvFilter::try_new(level).unwrap_or_else(|_| default()));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -4,7 +4,7 @@
 //! and sinks, starts the workers and ends with a [`summary`] that balances or is an error. [`feed`] drives a source into
 //! the dataflow at logical times, [`drain`] drives rows out of it into a sink, epoch by epoch. [`journal`] records which
 //! source positions belong to which logical times before a sink commits them, and [`checkpoint`] stores the state behind
-//! one logical time. [`cli`] is the command line.
+//! one logical time. [`worker`] is a run under a node's agent. [`cli`] is the command line.
 
 pub mod budget;
 pub mod checkpoint;
@@ -18,3 +18,4 @@ pub mod reference;
 pub mod resume;
 pub mod run;
 pub mod summary;
+pub mod worker;

@@ -63,13 +63,13 @@ pub enum RunError {
     Workers(String),
 }
 
-/// How a run is stopped.
+/// How a run is stopped, and how far it has come.
 #[derive(Clone, Debug)]
-pub struct Stop(Arc<watch::Sender<bool>>);
+pub struct Stop(Arc<watch::Sender<bool>>, Arc<AtomicBool>);
 
 impl Default for Stop {
     fn default() -> Self {
-        Stop(Arc::new(watch::Sender::new(false)))
+        Stop(Arc::new(watch::Sender::new(false)), Arc::default())
     }
 }
 
@@ -77,6 +77,16 @@ impl Stop {
     /// Asks the run to drain: sources stop, everything in flight is committed.
     pub fn drain(&self) {
         self.0.send_replace(true);
+    }
+
+    /// Whether it was asked to drain.
+    pub fn is_draining(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Whether sources and sinks are open.
+    pub fn is_open(&self) -> bool {
+        self.1.load(Ordering::Relaxed)
     }
 }
 
@@ -101,6 +111,7 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop, choice: Choic
     let dialects = teach(&plan)?;
     let writers = open_sinks(&plan, settings, &runtime)?;
     let readers = open_sources(&plan, &resume.sources, &runtime)?;
+    stop.1.store(true, Ordering::Relaxed);
 
     let failed = Arc::new(AtomicBool::new(false));
     let abandoned = Arc::new(AtomicBool::new(false));
