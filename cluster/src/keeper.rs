@@ -404,7 +404,11 @@ impl Work {
                     _ => String::new(),
                 };
                 self.shared.log(&format!("-- {} {}{cause}", model::time::display(model::time::now()), after.as_str()));
-                tracing::info!(pipeline = self.definition.name, "{}{cause}", after.as_str());
+                if cause.is_empty() {
+                    tracing::info!(pipeline = self.definition.name, "{}", after.as_str());
+                } else {
+                    tracing::warn!(pipeline = self.definition.name, "{}{cause}", after.as_str());
+                }
             }
             let mut view = self.shared.view();
             view.definition = self.definition.clone();

@@ -1,4 +1,5 @@
 //! The system from outside: what its tests share.
 
+pub mod node;
 pub mod program;
 pub mod servers;

@@ -5,6 +5,7 @@
 mod awkward;
 mod broken;
 mod clickhouse;
+mod cluster;
 mod commands;
 mod detection;
 mod faults;
