@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -28,12 +29,19 @@ use crate::supervisor::{Desired, Ended, Policy};
 const LOOK: Duration = Duration::from_secs(1);
 
 /// What a pipeline's text means, told by the program that this crate is part of.
+#[async_trait]
 pub trait Validator: Send + Sync {
     /// Checks a pipeline as a run on this node would.
     ///
     /// # Errors
     /// Everything that is wrong with it.
     fn check(&self, spec: &Spec) -> Result<Checked, Rejected>;
+
+    /// Removes what its runs have stored outside of the data folder to go on from.
+    ///
+    /// # Errors
+    /// Where that is and why it cannot be removed.
+    async fn forget(&self, spec: &Spec) -> Result<(), String>;
 }
 
 /// A pipeline without errors.
@@ -135,6 +143,14 @@ pub enum Refusal {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What it has stored outside of the data folder cannot be removed.
+    #[error("what `{name}` has stored cannot be removed: {what}")]
+    Kept {
+        /// The pipeline.
+        name: String,
+        /// Where it is and why.
+        what: String,
+    },
     /// A folder or file of the pipeline cannot be used.
     #[error("{}: {error}", path.display())]
     Io {
@@ -344,7 +360,7 @@ impl Agent {
         self.leading().await?;
         let Checked { name, plan } = self.check(&spec)?;
         let definition =
-            Definition { name: name.clone(), spec, plan, desired: Desired::Running, version: 1, generation: None, ended: None };
+            Definition { name: name.clone(), spec, plan, desired: Desired::Running, version: 1, generation: None, upgraded: false, ended: None };
         match definition::create(self.store(), &definition).await {
             Ok(_) => self.settle(&name).await,
             Err(StoreError::Conflict { .. }) => Err(Refusal::Exists(name)),
@@ -468,6 +484,7 @@ impl Agent {
                 if needed {
                     d.spec.clone_from(&spec);
                     d.plan.clone_from(&plan);
+                    d.upgraded = true;
                     d.renew();
                 }
                 needed
@@ -507,6 +524,7 @@ impl Agent {
             return Err(runs("is to run".into()));
         }
         // First what would be found again under the same name, last what lets the command be repeated.
+        self.validator.forget(&definition.spec).await.map_err(|what| Refusal::Kept { name: name.to_owned(), what })?;
         let folder = self.site.data.join("pipelines").join(name);
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Refusal::Io { path: folder, error }),

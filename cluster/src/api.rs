@@ -335,6 +335,7 @@ impl IntoResponse for Refusal {
             Refusal::NotLeader { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ask that one, or wait until one leads".into()),
             Refusal::Store(StoreError::Conflict { .. }) => (StatusCode::CONFLICT, "repeat the command".into()),
             Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "see the node's own log".into()),
+            Refusal::Kept { .. } => (StatusCode::BAD_GATEWAY, "see to it that it can, and repeat the command".into()),
             Refusal::Io { .. } => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "see that the folder is the node's and the disk has room, then repeat".into())
             }

@@ -69,6 +69,9 @@ pub struct Definition {
     /// The last process that was started.
     #[serde(default)]
     pub generation: Option<Generation>,
+    /// Whether it has taken the place of one that computed something else: what that gathered was agreed to be lost.
+    #[serde(default)]
+    pub upgraded: bool,
     /// How it came to its end, if it has.
     #[serde(default)]
     pub ended: Option<Ended>,

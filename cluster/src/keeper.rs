@@ -466,6 +466,7 @@ impl Work {
         let assignment = Assignment {
             generation: generation.clone(),
             spec,
+            accept: stored.upgraded,
             data: path(&self.site.data)?,
             settings_folder: path(&self.site.settings_folder)?,
         };

@@ -26,6 +26,8 @@ pub struct Assignment {
     pub generation: Generation,
     /// The pipeline.
     pub spec: Spec,
+    /// Whether it may compute something else than the last generation did.
+    pub accept: bool,
     /// The node's data folder.
     pub data: String,
     /// The folder of the settings that hold for a pipeline which brings none.

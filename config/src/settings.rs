@@ -221,7 +221,7 @@ fn default_keep_days() -> u32 {
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Checkpoints {
-    /// From the beginning of one checkpoint to the next.
+    /// From the beginning of one checkpoint to the next, 100 ms at least.
     pub interval: Duration,
     /// A folder, or `s3://bucket/prefix` with the endpoint, region and keys of `[cold]`. Default: the data folder. Below
     /// it, those of a pipeline lie in `pipelines/NAME/checkpoints`.

@@ -30,16 +30,19 @@ use operators::Keeper;
 use operators::state::{Part, Snapshot, StageState, WatermarkState};
 use serde::{Deserialize, Serialize};
 use storage::{Place, StorageError};
-use tokio::runtime::Handle;
+use tokio::runtime::Handle as Tokio;
 use tokio::sync::watch;
 use twox_hash::XxHash64;
 
 use crate::journal::{Bound, Identity, Journal};
+use crate::run::Handle;
 use crate::summary::{aligned, grouped};
 
 /// Checkpoints that are kept: should the newest be damaged, there are others.
 const KEPT: usize = 3;
 const MANIFEST: &str = "manifest.json";
+/// The least interval between two checkpoints.
+const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -424,6 +427,7 @@ pub struct Storing {
     sinks: usize,
     /// Tells the sources what will not be asked for again.
     settled: watch::Sender<BTreeMap<String, Bound>>,
+    handle: Handle,
 }
 
 /// What a run is, for its checkpoints.
@@ -442,14 +446,14 @@ pub struct Run {
 
 impl Storing {
     /// Checkpoints of a run that goes on at `from` with these states, and the thread that stores them. `settled` gets the
-    /// bounds of the oldest checkpoint that is kept.
+    /// bounds of the oldest checkpoint that is kept, `handle` is told of every one.
     pub fn new(
         run: Run,
         (from, restored): (Time, HashMap<(String, u32), StageState>),
         clock: Arc<Clock>,
         (store, journal): (Store, Arc<Journal>),
         interval: Duration,
-        settled: watch::Sender<BTreeMap<String, Bound>>,
+        (settled, handle): (watch::Sender<BTreeMap<String, Bound>>, Handle),
     ) -> (Arc<Checkpoints>, Storing) {
         let (sender, kept) = crossbeam_channel::unbounded();
         let checkpoints = Arc::new(Checkpoints {
@@ -460,6 +464,7 @@ impl Storing {
             restored,
             kept: sender,
         });
+        let interval = interval.max(LEAST_INTERVAL);
         let blank = Manifest {
             pipeline: run.pipeline,
             identity: run.identity,
@@ -471,12 +476,12 @@ impl Storing {
             sinks: BTreeMap::new(),
             parts: Vec::new(),
         };
-        (checkpoints.clone(), Storing { checkpoints, kept, store, journal, interval, blank, sinks: run.sinks, settled })
+        (checkpoints.clone(), Storing { checkpoints, kept, store, journal, interval, blank, sinks: run.sinks, settled, handle })
     }
 
     /// Stores a checkpoint every interval until the run is over. One that cannot be stored is told and given up: the
     /// pipeline goes on, and the next is tried.
-    pub fn run(self, on: &Handle) {
+    pub fn run(self, on: &Tokio) {
         let mut due = Instant::now() + self.interval;
         let mut gathered = Gathered::default();
         loop {
@@ -514,6 +519,7 @@ impl Storing {
         let states = gathered.stages.into_iter().map(|(part, watermark, snapshot)| (part, watermark, snapshot())).collect();
         let told = |error: StorageError| error.to_string();
         self.store.write(&mut manifest, states).await.map_err(told)?;
+        self.handle.checkpointed(manifest.taken);
         let Some(oldest) = self.store.prune().await.map_err(told)? else { return Ok(()) };
         self.journal.forget_below(oldest).map_err(|error| error.to_string())?;
         self.settled.send_replace(self.journal.bounds_below(oldest).map_err(|error| error.to_string())?);

@@ -21,7 +21,7 @@ use crate::checkpoint;
 use crate::monitor::Monitor;
 use crate::plan::{Pipeline, Plan, registry};
 use crate::resume::Choice;
-use crate::run::{self, Stop};
+use crate::run::{self, Handle};
 use crate::worker;
 
 mod cluster;
@@ -304,10 +304,10 @@ fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Rep
     start_log(&settings, common.log, "info");
     let plan = Arc::new(Plan::new(pipeline));
     let _lock = hold(&settings, &plan.name, Duration::ZERO)?;
-    let stop = Stop::default();
-    watch_signals(&stop)?;
+    let handle = Handle::default();
+    watch_signals(&handle)?;
     let monitor = Monitor::start(plan.clone());
-    let result = run::run(plan, &Arc::new(settings), &stop, choice);
+    let result = run::run(plan, &Arc::new(settings), &handle, choice);
     drop(monitor);
     let summary = result?;
     match format {
@@ -349,12 +349,12 @@ fn execute_worker() -> Result<ExitCode, Failure> {
         complain(warnings.to_text(false).trim_end());
     }
     let plan = Arc::new(Plan::new(pipeline));
-    let stop = Stop::default();
-    watch_signals(&stop)?;
-    worker::obey(&stop)?;
-    let reporter = worker::Reporter::start(plan.clone(), number, stop.clone());
+    let handle = Handle::default();
+    watch_signals(&handle)?;
+    worker::obey(&handle)?;
+    let reporter = worker::Reporter::start(plan.clone(), number, handle.clone());
     let _lock = hold(&settings, &plan.name, PATIENCE)?;
-    let result = run::run(plan, &Arc::new(settings), &stop);
+    let result = run::run(plan, &Arc::new(settings), &handle, Choice { accept: assignment.accept, ..Choice::default() });
     let summary = result.inspect_err(|_| reporter.stop())?;
     complain(summary.to_text().trim_end());
     reporter.end(&summary);
@@ -375,14 +375,14 @@ fn hold(settings: &Settings, pipeline: &str, patience: Duration) -> Result<Lock,
 }
 
 /// The first Ctrl-C (or SIGTERM) drains, the second stops at once.
-fn watch_signals(stop: &Stop) -> Result<(), Failure> {
-    let stop = stop.clone();
+fn watch_signals(handle: &Handle) -> Result<(), Failure> {
+    let handle = handle.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
             wait_for_signal().await;
             complain("draining: what was read is being committed; Ctrl-C again stops at once");
-            stop.drain();
+            handle.drain();
             wait_for_signal().await;
             std::process::exit(130);
         });

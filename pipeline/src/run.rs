@@ -1,7 +1,7 @@
 //! One run of a pipeline in this process: find where it goes on, open, build, drive, end with books that balance.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use config::settings::Settings;
 use crossbeam_channel::unbounded;
 use model::Message;
 use model::dialect::MakeDialect;
-use model::time::Time;
+use model::time::{Micros, Time};
 use operators::{Context, Keeper, Stream, dataflow};
 use sinks::{OpenSink, SinkError, Writer};
 use sources::dialect::Dialects;
@@ -64,29 +64,41 @@ pub enum RunError {
 }
 
 /// How a run is stopped, and how far it has come.
-#[derive(Clone, Debug)]
-pub struct Stop(Arc<watch::Sender<bool>>, Arc<AtomicBool>);
+#[derive(Clone, Debug, Default)]
+pub struct Handle(Arc<Shown>);
 
-impl Default for Stop {
-    fn default() -> Self {
-        Stop(Arc::new(watch::Sender::new(false)), Arc::default())
-    }
+#[derive(Debug, Default)]
+struct Shown {
+    drain: watch::Sender<bool>,
+    open: AtomicBool,
+    /// 0 before the first.
+    checkpoint: AtomicI64,
 }
 
-impl Stop {
+impl Handle {
     /// Asks the run to drain: sources stop, everything in flight is committed.
     pub fn drain(&self) {
-        self.0.send_replace(true);
+        self.0.drain.send_replace(true);
     }
 
     /// Whether it was asked to drain.
     pub fn is_draining(&self) -> bool {
-        *self.0.borrow()
+        *self.0.drain.borrow()
     }
 
     /// Whether sources and sinks are open.
     pub fn is_open(&self) -> bool {
-        self.1.load(Ordering::Relaxed)
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// When the last checkpoint of the run became durable.
+    pub fn checkpoint(&self) -> Option<Micros> {
+        Some(self.0.checkpoint.load(Ordering::Relaxed)).filter(|taken| *taken != 0)
+    }
+
+    /// Tells of a checkpoint.
+    pub(crate) fn checkpointed(&self, taken: Micros) {
+        self.0.checkpoint.store(taken, Ordering::Relaxed);
     }
 }
 
@@ -94,7 +106,7 @@ impl Stop {
 ///
 /// # Errors
 /// See [`RunError`]. Where rows were already flowing, the sinks have committed what was complete.
-pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop, choice: Choice) -> Result<Summary, RunError> {
+pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: Choice) -> Result<Summary, RunError> {
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| RunError::Workers(e.to_string()))?;
@@ -106,12 +118,12 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop, choice: Choic
     }
     let clock = Arc::new(Clock::new(resume.next));
     let (settle, settled) = watch::channel(BTreeMap::new());
-    let (checkpoints, storing) = keep_checkpoints(&plan, &mut resume, settings, &clock, settle).unzip();
+    let (checkpoints, storing) = keep_checkpoints(&plan, &mut resume, settings, &clock, (settle, handle)).unzip();
     let journal = resume.journal;
     let dialects = teach(&plan)?;
     let writers = open_sinks(&plan, settings, &runtime)?;
     let readers = open_sources(&plan, &resume.sources, &runtime)?;
-    stop.1.store(true, Ordering::Relaxed);
+    handle.0.open.store(true, Ordering::Relaxed);
 
     let failed = Arc::new(AtomicBool::new(false));
     let abandoned = Arc::new(AtomicBool::new(false));
@@ -147,10 +159,10 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop, choice: Choic
             abandoned: abandoned.clone(),
             account: node.account.clone(),
         };
-        let (handle, stop) = (runtime.handle().clone(), stop.clone());
+        let (on, run) = (runtime.handle().clone(), handle.clone());
         let thread = std::thread::Builder::new().name(format!("sink {name}")).spawn(move || {
             // A sink that failed ends the run: nothing that the sources still read could be stored.
-            drain.run(&handle).inspect_err(|_| stop.drain())
+            drain.run(&on).inspect_err(|_| run.drain())
         });
         drains.push((name, thread.map_err(|e| RunError::Workers(e.to_string()))?));
     }
@@ -197,19 +209,19 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop, choice: Choic
             journal: journal.clone(),
             checkpoints: checkpoints.clone(),
             settled: settled.clone(),
-            stop: stop.0.subscribe(),
+            stop: handle.0.drain.subscribe(),
             failed: failed.clone(),
             abandoned: abandoned.clone(),
         };
-        let handle = runtime.handle().clone();
-        let thread = std::thread::Builder::new().name(format!("source {}", node.name)).spawn(move || handle.block_on(feed.run()));
+        let on = runtime.handle().clone();
+        let thread = std::thread::Builder::new().name(format!("source {}", node.name)).spawn(move || on.block_on(feed.run()));
         feeds.push(thread.map_err(|e| RunError::Workers(e.to_string()))?);
     }
 
     // Checkpoints: a thread, once every stage has said that it has a state.
     let storing = storing.map(|storing: Storing| {
-        let handle = runtime.handle().clone();
-        std::thread::Builder::new().name("checkpoints".into()).spawn(move || storing.run(&handle))
+        let on = runtime.handle().clone();
+        std::thread::Builder::new().name("checkpoints".into()).spawn(move || storing.run(&on))
     });
     let storing = storing.transpose().map_err(|e| RunError::Workers(e.to_string()))?;
 
@@ -227,7 +239,7 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, stop: &Stop, choice: Choic
     if let Some(storing) = storing {
         storing.join().map_err(|_| RunError::Workers("the thread that stores checkpoints panicked".into()))?;
     }
-    let stopped = *stop.0.borrow() || failed.load(Ordering::Relaxed);
+    let stopped = handle.is_draining() || failed.load(Ordering::Relaxed);
     if let Some(journal) = journal.filter(|_| !stopped) {
         journal.end()?;
     }
@@ -265,7 +277,7 @@ fn keep_checkpoints(
     resume: &mut Resume,
     settings: &Settings,
     clock: &Arc<Clock>,
-    settle: watch::Sender<BTreeMap<String, Bound>>,
+    (settle, handle): (watch::Sender<BTreeMap<String, Bound>>, &Handle),
 ) -> Option<(Arc<Checkpoints>, Storing)> {
     let stores = resume.store.take().zip(resume.journal.clone())?;
     let run = Run {
@@ -276,7 +288,7 @@ fn keep_checkpoints(
         sinks: plan.sinks.len(),
     };
     let restored = (resume.from, std::mem::take(&mut resume.states));
-    Some(Storing::new(run, restored, clock.clone(), stores, settings.checkpoints.interval.0, settle))
+    Some(Storing::new(run, restored, clock.clone(), stores, settings.checkpoints.interval.0, (settle, handle.clone())))
 }
 
 fn open_sources(plan: &Plan, resumes: &[SourceResume], runtime: &tokio::runtime::Runtime) -> Result<Vec<Option<Box<dyn Reader>>>, RunError> {

@@ -11,6 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use cluster::agent::{Checked, Rejected, Validator};
 use cluster::definition::{Plan as NodeHashes, Spec};
 use cluster::protocol::{Assignment, DRAIN, INTERVAL, Line, NodeReport, Report};
@@ -18,8 +19,9 @@ use config::settings::{self, FILE, Settings};
 use config::{Diagnostics, Document, Environment};
 use model::{Progress, time};
 
+use crate::checkpoint::Store;
 use crate::plan::{Pipeline, Plan, Role, registry};
-use crate::run::Stop;
+use crate::run::Handle;
 use crate::summary::{NodeSummary, Summary, nodes, role_name};
 
 /// How often a worker tells how it is while it opens sources and sinks: that it runs should not be known late.
@@ -110,12 +112,18 @@ pub struct Checker {
     pub overrides: Vec<String>,
 }
 
-impl Validator for Checker {
-    fn check(&self, spec: &Spec) -> Result<Checked, Rejected> {
+impl Checker {
+    fn job(&self, spec: &Spec) -> Result<Job, Diagnostics> {
         let mut spec = spec.clone();
         spec.overrides.splice(0..0, self.overrides.iter().cloned());
-        let folder = PathBuf::from(&spec.folder);
-        match check_spec(&spec, &self.settings_folder, &folder) {
+        check_spec(&spec, &self.settings_folder, Path::new(&spec.folder))
+    }
+}
+
+#[async_trait]
+impl Validator for Checker {
+    fn check(&self, spec: &Spec) -> Result<Checked, Rejected> {
+        match self.job(spec) {
             Ok(Job { pipeline, .. }) => {
                 let plan = NodeHashes { hash: pipeline.plan_hash(), nodes: pipeline.node_hashes() };
                 Ok(Checked { name: pipeline.name, plan })
@@ -126,18 +134,27 @@ impl Validator for Checker {
             }
         }
     }
+
+    async fn forget(&self, spec: &Spec) -> Result<(), String> {
+        let Job { pipeline, settings, .. } = self.job(spec).map_err(|errors| errors.to_text(false))?;
+        if settings.checkpoints.url.is_none() {
+            return Ok(());
+        }
+        let checkpoints = Store::open(&settings, &pipeline.name).map_err(|error| error.to_string())?;
+        checkpoints.clear().await.map_err(|error| error.to_string())
+    }
 }
 
 /// Drains the run when the agent says so, and ends the process when the agent is gone.
 ///
 /// # Errors
 /// The thread that listens cannot be started.
-pub fn obey(stop: &Stop) -> io::Result<()> {
-    let stop = stop.clone();
+pub fn obey(handle: &Handle) -> io::Result<()> {
+    let handle = handle.clone();
     thread::Builder::new().name("agent".into()).spawn(move || {
         for line in io::stdin().lock().lines() {
             match line {
-                Ok(line) if line == DRAIN => stop.drain(),
+                Ok(line) if line == DRAIN => handle.drain(),
                 Ok(line) => tracing::warn!("the agent said something unknown: {line}"),
                 Err(error) => {
                     tracing::warn!("the agent cannot be heard: {error}");
@@ -160,7 +177,7 @@ pub struct Reporter {
 struct State {
     plan: Arc<Plan>,
     generation: u64,
-    run: Stop,
+    run: Handle,
     started: Instant,
     /// Rows that each node had received at the last report, and when that was.
     before: Vec<u64>,
@@ -171,7 +188,7 @@ struct State {
 
 impl Reporter {
     /// Begins to tell.
-    pub fn start(plan: Arc<Plan>, generation: u64, run: Stop) -> Reporter {
+    pub fn start(plan: Arc<Plan>, generation: u64, run: Handle) -> Reporter {
         let now = Instant::now();
         let before = vec![0; plan.accounts().count()];
         let mut state = State { plan, generation, run, started: now, before, then: now, moved: now };
@@ -239,7 +256,7 @@ impl State {
             running: self.run.is_open(),
             seconds: self.started.elapsed().as_secs_f64(),
             nodes: summaries.iter().zip(rates).map(|(n, rate)| node(n, rate)).collect(),
-            checkpoint: None,
+            checkpoint: self.run.checkpoint().map(time::display),
             waiting,
             errors,
         }
