@@ -10,41 +10,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::program::{Output, finish, program, root};
+use crate::program::{Output, finish, program, root, signal};
 
 /// How long anything may take; a machine that stands still needs long.
 const DEADLINE: Duration = Duration::from_secs(120);
-
-/// Waits until something is there. Looks often: what is waited for is a state, not a time.
-///
-/// # Panics
-/// It is not there in two minutes; says what was waited for.
-#[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(started.elapsed() < DEADLINE, "{what}: not in {} s", DEADLINE.as_secs());
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// Whether a process runs; one that has ended and was not waited for does not.
 pub fn is_alive(process: u64) -> bool {
     // The state is the first word behind the name, which is in brackets.
     let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
-}
-
-/// Sends a signal to a process.
-///
-/// # Panics
-/// It cannot be sent.
-pub fn signal(process: u64, signal: &str) {
-    let status = Command::new("kill").args([signal, &process.to_string()]).status().expect("kill starts");
-    assert!(status.success(), "kill {signal} {process}");
 }
 
 /// A node of its own data folder. It is killed when this is dropped, and its workers end with it.

@@ -1,8 +1,15 @@
 //! Running the marketprism program, as its users do.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus, Output as Captured, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a command may take; a machine that stands still needs long.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What a command printed, and how it ended.
 #[derive(Clone, Debug)]
@@ -67,11 +74,102 @@ pub fn marketprism<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> O
 /// Runs a command to its end.
 ///
 /// # Panics
-/// It cannot be started.
+/// It cannot be started, or does not end in five minutes; shows what it printed until then.
 pub fn finish(command: &mut Command) -> Output {
-    let output = command.output().expect("the program starts");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let process = child.id();
+    let (sender, ended) = channel();
+    thread::spawn(move || sender.send(child.wait_with_output().expect("it is waited for")));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Output { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let of = |output: Captured| Output { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+    match ended.recv_timeout(DEADLINE) {
+        Ok(output) => of(output),
+        Err(_) => {
+            signal(process.into(), "-KILL");
+            let output = ended.recv().map(of);
+            panic!("{command:?} did not end in {} s: {output:#?}", DEADLINE.as_secs());
+        }
+    }
+}
+
+/// Sends a signal to a process.
+///
+/// # Panics
+/// It cannot be sent.
+pub fn signal(process: u64, signal: &str) {
+    let status = Command::new("kill").args([signal, &process.to_string()]).status().expect("kill starts");
+    assert!(status.success(), "kill {signal} {process}");
+}
+
+/// Waits until something is there. Looks often: what is waited for is a state, not a time.
+///
+/// # Panics
+/// It is not there in five minutes; says what was waited for.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(started.elapsed() < DEADLINE, "{what}: not in {} s", DEADLINE.as_secs());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A command that runs beside the test, which logs to a file. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    /// Starts it.
+    ///
+    /// # Panics
+    /// It cannot be started, or the file not be written.
+    pub fn start(command: &mut Command, log: &Path) -> Running {
+        let file = || File::options().create(true).append(true).open(log).expect("the log is made");
+        let child = command.stdin(Stdio::null()).stdout(file()).stderr(file()).spawn().expect("the program starts");
+        Running { child, log: log.to_owned() }
+    }
+
+    /// Whether it has ended, and how.
+    ///
+    /// # Panics
+    /// The system does not know.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the system knows its children")
+    }
+
+    /// Asks it to end, and returns its exit status when it has.
+    ///
+    /// # Panics
+    /// It does not end in five minutes.
+    pub fn terminate(mut self) -> Option<i32> {
+        signal(self.child.id().into(), "-TERM");
+        until("the end of a command that was asked to end", || self.ended()).code()
+    }
+
+    /// Kills it as a power cut would: no warning, no draining.
+    pub fn kill(self) {}
+
+    /// What it has printed.
+    ///
+    /// # Panics
+    /// The file cannot be read.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log is there")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The rows of a query over the tables below a data folder.

@@ -1,12 +1,11 @@
 //! Pipelines on a node: real processes, killed as processes are.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tests::node::{Node, command, is_alive, signal, until};
-use tests::program::{finish, program, root, rows};
+use tests::node::{Node, command, is_alive};
+use tests::program::{finish, program, root, rows, signal, until};
 
 /// A pipeline that simulates frames into the cold store. `more` are options of the source.
 fn pipeline(folder: &Path, name: &str, more: &str) -> PathBuf {
@@ -176,7 +175,7 @@ fn a_worker_that_is_killed_is_replaced() {
 fn a_second_node_over_the_same_folder_is_refused() {
     let (_folder, data) = place();
     let node = Node::start(&data, &[]);
-    let second = finish(command(&data, &[]).stdin(Stdio::null()));
+    let second = finish(&mut command(&data, &[]));
     assert_eq!((second.status, second.stdout.as_str()), (Some(1), ""));
     assert!(second.stderr.contains("another node (process ") && second.stderr.contains("`--data`"), "{}", second.stderr);
     assert_eq!(node.request("GET", "/api/v1/nodes", None, "").0, 200);

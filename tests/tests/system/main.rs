@@ -14,6 +14,7 @@ mod malformed;
 mod nats;
 mod nats_speed;
 mod recordings;
+mod recovery;
 mod servers;
 mod stores;
 mod tiers;
