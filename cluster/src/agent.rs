@@ -359,8 +359,16 @@ impl Agent {
     pub async fn submit(&self, spec: Spec) -> Result<Status, Refusal> {
         self.leading().await?;
         let Checked { name, plan } = self.check(&spec)?;
-        let definition =
-            Definition { name: name.clone(), spec, plan, desired: Desired::Running, version: 1, generation: None, upgraded: false, ended: None };
+        let definition = Definition {
+            name: name.clone(),
+            spec,
+            plan,
+            desired: Desired::Running,
+            version: 1,
+            generation: None,
+            upgraded: false,
+            ended: None,
+        };
         match definition::create(self.store(), &definition).await {
             Ok(_) => self.settle(&name).await,
             Err(StoreError::Conflict { .. }) => Err(Refusal::Exists(name)),

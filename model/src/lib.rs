@@ -11,6 +11,7 @@
 pub mod account;
 pub mod batch;
 pub mod columns;
+pub mod crash;
 pub mod decimal;
 pub mod dialect;
 pub mod digits;

@@ -5,13 +5,14 @@
 //! it has committed everything below. Nothing waits for anything else, and the states are turned into bytes by a thread
 //! of their own. The manifest is written last and only if there is none: a checkpoint without one never was.
 //!
-//! A run never mixes checkpoints and never takes half of one: every object is named in the manifest with its length and
-//! hash, and one that differs refuses the whole.
+//! A run never mixes checkpoints and never takes half of one: every object is named in the manifest after what it holds,
+//! and one that holds anything else refuses the whole. What has not changed since the checkpoint before has the same name, and
+//! is not written again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Cursor;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -22,7 +23,8 @@ use arrow::ipc::reader::FileReader;
 use arrow::ipc::writer::{FileWriter, IpcWriteOptions};
 use config::settings::Settings;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
+use model::crash;
 use model::time::{self, Micros, Time};
 use object_store::path::Path;
 use object_store::{Error as ObjectError, ObjectStoreExt, PutMode, PutPayload};
@@ -40,7 +42,12 @@ use crate::summary::{aligned, grouped};
 
 /// Checkpoints that are kept: should the newest be damaged, there are others.
 const KEPT: usize = 3;
-const MANIFEST: &str = "manifest.json";
+/// What the names of manifests end with, behind the barrier.
+const MANIFEST: &str = ".json";
+/// The folder of the objects, beside the manifests.
+const OBJECTS: &str = "objects";
+/// Objects that are read or written side by side.
+const PARALLEL: usize = 8;
 /// The least interval between two checkpoints.
 const LEAST_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -74,32 +81,34 @@ pub struct StoredPart {
     pub part: Part,
     /// Its watermark.
     pub watermark: WatermarkState,
-    /// Arrow files, in the folder of the manifest.
+    /// Arrow files, in the folder `objects`.
     pub objects: Vec<StoredObject>,
 }
 
 /// An Arrow file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredObject {
-    /// Its name.
+    /// Its name: the hash of its bytes.
     pub name: String,
     /// Its rows.
     pub rows: usize,
     /// Its length in bytes.
     pub bytes: usize,
-    /// XXH64 of its bytes, as 16 hexadecimal digits.
-    pub hash: String,
 }
 
 impl Manifest {
+    fn objects(&self) -> impl Iterator<Item = &StoredObject> {
+        self.parts.iter().flat_map(|part| &part.objects)
+    }
+
     /// Bytes of all states.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().flat_map(|part| &part.objects).map(|object| object.bytes).sum()
+        self.objects().map(|object| object.bytes).sum()
     }
 
     /// Rows of all states.
     pub fn rows(&self) -> usize {
-        self.parts.iter().flat_map(|part| &part.objects).map(|object| object.rows).sum()
+        self.objects().map(|object| object.rows).sum()
     }
 }
 
@@ -124,6 +133,8 @@ pub fn table(manifests: &[Manifest]) -> String {
 pub struct Store {
     place: Place,
     folder: String,
+    /// Names of objects that are there and whole: this process has read or written them.
+    known: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Store {
@@ -133,42 +144,33 @@ impl Store {
     /// An address that is neither a folder nor a bucket.
     pub fn open(settings: &Settings, pipeline: &str) -> Result<Self, StorageError> {
         let place = Place::open(settings.checkpoints_url(), &settings.cold)?;
-        Ok(Store { place, folder: format!("pipelines/{pipeline}/checkpoints") })
+        Ok(Store { place, folder: format!("pipelines/{pipeline}/checkpoints"), known: Arc::default() })
     }
 
-    fn path(&self, barrier: Time, name: &str) -> Path {
-        self.place.path(&format!("{}/{barrier}/{name}", self.folder))
+    fn manifest_path(&self, barrier: Time) -> Path {
+        self.place.path(&format!("{}/{barrier}{MANIFEST}", self.folder))
     }
 
-    fn error(&self, barrier: Time, error: &ObjectError) -> StorageError {
-        self.place.error(&format!("{}/{barrier}", self.folder), error)
+    fn objects_path(&self) -> Path {
+        self.place.path(&format!("{}/{OBJECTS}", self.folder))
     }
 
-    /// The barriers of all whole checkpoints, newest first.
+    fn error(&self, error: &ObjectError) -> StorageError {
+        self.place.error(&self.folder, error)
+    }
+
+    /// The barriers of all checkpoints, newest first.
     ///
     /// # Errors
     /// The store cannot be reached or refuses us.
     pub async fn list(&self) -> Result<Vec<Time>, StorageError> {
-        let barriers = self.folders().await?;
-        let mut whole = Vec::new();
-        for barrier in barriers {
-            match self.place.store().head(&self.path(barrier, MANIFEST)).await {
-                Ok(_) => whole.push(barrier),
-                Err(ObjectError::NotFound { .. }) => {}
-                Err(error) => return Err(self.error(barrier, &error)),
-            }
-        }
-        Ok(whole)
-    }
-
-    /// The barriers of all checkpoints, whole or not, newest first.
-    async fn folders(&self) -> Result<Vec<Time>, StorageError> {
-        let folders = match self.place.store().list_with_delimiter(Some(&self.place.path(&self.folder))).await {
-            Ok(listing) => listing.common_prefixes,
+        let listing = match self.place.store().list_with_delimiter(Some(&self.place.path(&self.folder))).await {
+            Ok(listing) => listing.objects,
             Err(ObjectError::NotFound { .. }) => Vec::new(),
-            Err(error) => return Err(self.place.error(&self.folder, &error)),
+            Err(error) => return Err(self.error(&error)),
         };
-        let mut barriers: Vec<Time> = folders.iter().filter_map(|folder| folder.filename()?.parse().ok()).collect();
+        let barrier = |path: &Path| path.filename()?.strip_suffix(MANIFEST)?.parse().ok();
+        let mut barriers: Vec<Time> = listing.iter().filter_map(|object| barrier(&object.location)).collect();
         barriers.sort_unstable_by(|a, b| b.cmp(a));
         Ok(barriers)
     }
@@ -178,12 +180,13 @@ impl Store {
     /// # Errors
     /// There is none, it is damaged or foreign, or the store cannot be reached.
     pub async fn manifest(&self, pipeline: &str, barrier: Time) -> Result<Manifest, StorageError> {
-        let bytes = self.get(barrier, MANIFEST).await?;
+        let path = self.manifest_path(barrier);
+        let bytes = self.get(&path).await?;
         let manifest: Manifest =
-            serde_json::from_slice(&bytes).map_err(|error| self.damaged(barrier, MANIFEST, &format!("it is no manifest: {error}")))?;
+            serde_json::from_slice(&bytes).map_err(|error| self.damaged(&path, &format!("it is no manifest: {error}")))?;
         if manifest.pipeline != pipeline || manifest.barrier != barrier {
             let what = format!("it is of barrier {} of pipeline `{}`", manifest.barrier, manifest.pipeline);
-            return Err(self.damaged(barrier, MANIFEST, &what));
+            return Err(self.damaged(&path, &what));
         }
         Ok(manifest)
     }
@@ -197,100 +200,118 @@ impl Store {
         for stored in &manifest.parts {
             let state = states.entry((stored.part.node.clone(), stored.part.stage)).or_default();
             state.watermark = stored.watermark.clone();
-            for object in &stored.objects {
-                let bytes = self.get(manifest.barrier, &object.name).await?;
-                if (bytes.len(), hash(&bytes)) != (object.bytes, object.hash.clone()) {
-                    return Err(self.damaged(manifest.barrier, &object.name, "its bytes are not those that were written"));
-                }
-                let rows = decode(&bytes).map_err(|error| self.damaged(manifest.barrier, &object.name, &error.to_string()))?;
-                state.rows.push(rows);
-            }
+            let rows = stream::iter(&stored.objects).map(|object| self.read(object)).buffered(PARALLEL);
+            state.rows.append(&mut rows.try_collect().await?);
         }
         Ok(states)
     }
 
-    async fn get(&self, barrier: Time, name: &str) -> Result<Vec<u8>, StorageError> {
-        let read = async { self.place.store().get(&self.path(barrier, name)).await?.bytes().await };
+    async fn read(&self, object: &StoredObject) -> Result<RecordBatch, StorageError> {
+        let path = self.objects_path().join(object.name.as_str());
+        let bytes = self.get(&path).await?;
+        if name(&bytes) != object.name {
+            return Err(self.damaged(&path, "its bytes are not those that were written"));
+        }
+        let rows = decode(&bytes).map_err(|error| self.damaged(&path, &error.to_string()))?;
+        self.known().insert(object.name.clone());
+        Ok(rows)
+    }
+
+    async fn get(&self, path: &Path) -> Result<Vec<u8>, StorageError> {
+        let read = async { self.place.store().get(path).await?.bytes().await };
         match read.await {
             Ok(bytes) => Ok(bytes.into()),
-            Err(ObjectError::NotFound { .. }) => Err(self.damaged(barrier, name, "it is not there")),
-            Err(error) => Err(self.error(barrier, &error)),
+            Err(ObjectError::NotFound { .. }) => Err(self.damaged(path, "it is not there")),
+            Err(error) => Err(self.error(&error)),
         }
     }
 
-    fn damaged(&self, barrier: Time, name: &str, what: &str) -> StorageError {
-        let place = format!("{}{name}", self.place.url(&format!("{}/{barrier}", self.folder)));
-        StorageError::new(place, format!("the checkpoint cannot be used: {what}"), "go on from the one before it")
+    fn damaged(&self, path: &Path, what: &str) -> StorageError {
+        StorageError::new(path.to_string(), format!("the checkpoint cannot be used: {what}"), "go on from the one before it")
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.known.lock().expect("no holder panics")
     }
 
     /// Writes a checkpoint, the manifest last.
-    async fn write(&self, manifest: &mut Manifest, states: Vec<(Part, WatermarkState, Vec<RecordBatch>)>) -> Result<(), StorageError> {
-        for (part, watermark, batches) in states {
-            let mut objects = Vec::new();
-            for (number, rows) in batches.iter().enumerate() {
-                let name = format!("{}.{}.{}.{number}.arrow", part.node, part.stage, part.worker);
-                let bytes = encode(rows).map_err(|error| StorageError::new(&name, error.to_string(), "this is a bug, please report it"))?;
-                objects.push(StoredObject { name: name.clone(), rows: rows.num_rows(), bytes: bytes.len(), hash: hash(&bytes) });
-                self.put(manifest.barrier, &name, bytes).await?;
-            }
+    async fn write(&self, manifest: &mut Manifest, states: Vec<(Part, WatermarkState, Snapshot)>) -> Result<(), StorageError> {
+        for (part, watermark, snapshot) in states {
+            let batches = snapshot();
+            let objects = stream::iter(&batches).map(|rows| self.put(rows)).buffered(PARALLEL).try_collect().await?;
             manifest.parts.push(StoredPart { part, watermark, objects });
         }
+        crash::point("states stored");
         manifest.taken = time::now();
         let text = serde_json::to_vec_pretty(manifest).expect("a manifest has text keys");
-        let create = PutMode::Create.into();
-        let path = self.path(manifest.barrier, MANIFEST);
-        self.place.store().put_opts(&path, PutPayload::from(text), create).await.map_err(|error| self.error(manifest.barrier, &error))?;
-        Ok(())
+        let path = self.manifest_path(manifest.barrier);
+        let put = self.place.store().put_opts(&path, PutPayload::from(text), PutMode::Create.into()).await;
+        put.map(drop).map_err(|error| self.error(&error))
     }
 
-    async fn put(&self, barrier: Time, name: &str, bytes: Vec<u8>) -> Result<(), StorageError> {
-        let put = self.place.store().put(&self.path(barrier, name), PutPayload::from(bytes)).await;
-        put.map(drop).map_err(|error| self.error(barrier, &error))
+    /// Writes rows under the name of what they are, unless they are there.
+    async fn put(&self, rows: &RecordBatch) -> Result<StoredObject, StorageError> {
+        let bytes = encode(rows).map_err(|error| StorageError::new("a state", error.to_string(), "this is a bug, please report it"))?;
+        let object = StoredObject { name: name(&bytes), rows: rows.num_rows(), bytes: bytes.len() };
+        if !self.known().contains(&object.name) {
+            let path = self.objects_path().join(object.name.as_str());
+            self.place.store().put(&path, PutPayload::from(bytes)).await.map_err(|error| self.error(&error))?;
+            self.known().insert(object.name.clone());
+        }
+        Ok(object)
     }
 
-    /// Removes all but the newest checkpoints, and what is left of those that never became whole. Returns the barrier of
-    /// the oldest that is kept.
-    async fn prune(&self) -> Result<Option<Time>, StorageError> {
-        let whole = self.list().await?;
-        let Some(oldest) = whole.get(KEPT - 1).or(whole.last()).copied() else { return Ok(None) };
-        let newest = whole[0];
-        for barrier in self.folders().await? {
-            if barrier < oldest || (barrier < newest && !whole.contains(&barrier)) {
-                self.remove(barrier).await?;
+    /// Removes all but the newest checkpoints, and objects that none of those names. Returns the barrier of the oldest
+    /// that is kept.
+    async fn prune(&self, pipeline: &str) -> Result<Option<Time>, StorageError> {
+        let all = self.list().await?;
+        let (kept, old) = all.split_at(all.len().min(KEPT));
+        for barrier in old {
+            self.remove(&self.manifest_path(*barrier)).await?;
+        }
+        let mut named = HashSet::new();
+        for barrier in kept {
+            named.extend(self.manifest(pipeline, *barrier).await?.objects().map(|object| object.name.clone()));
+        }
+        self.known().retain(|name| named.contains(name));
+        let objects: Vec<_> =
+            self.place.store().list(Some(&self.objects_path())).try_collect().await.map_err(|error| self.error(&error))?;
+        for object in objects {
+            if object.location.filename().is_some_and(|name| !named.contains(name)) {
+                self.remove(&object.location).await?;
             }
         }
-        Ok(Some(oldest))
+        Ok(kept.last().copied())
     }
 
-    /// Removes every checkpoint.
+    /// Removes every checkpoint, the manifests first.
     ///
     /// # Errors
     /// The store cannot be reached or refuses us.
     pub async fn clear(&self) -> Result<(), StorageError> {
-        for barrier in self.folders().await? {
-            self.remove(barrier).await?;
+        for barrier in self.list().await? {
+            self.remove(&self.manifest_path(barrier)).await?;
+        }
+        self.known().clear();
+        let objects: Vec<_> =
+            self.place.store().list(Some(&self.objects_path())).try_collect().await.map_err(|error| self.error(&error))?;
+        for object in objects {
+            self.remove(&object.location).await?;
         }
         Ok(())
     }
 
-    /// Removes a checkpoint, the manifest first.
-    async fn remove(&self, barrier: Time) -> Result<(), StorageError> {
-        let store = self.place.store();
-        match store.delete(&self.path(barrier, MANIFEST)).await {
-            Ok(()) | Err(ObjectError::NotFound { .. }) => {}
-            Err(error) => return Err(self.error(barrier, &error)),
+    async fn remove(&self, path: &Path) -> Result<(), StorageError> {
+        match self.place.store().delete(path).await {
+            Ok(()) | Err(ObjectError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.error(&error)),
         }
-        let folder = self.place.path(&format!("{}/{barrier}", self.folder));
-        let objects: Vec<_> = store.list(Some(&folder)).try_collect().await.map_err(|error| self.error(barrier, &error))?;
-        for object in objects {
-            store.delete(&object.location).await.map_err(|error| self.error(barrier, &error))?;
-        }
-        Ok(())
     }
 }
 
-fn hash(bytes: &[u8]) -> String {
-    format!("{:016x}", XxHash64::oneshot(0, bytes))
+/// The name of an object: two XXH64 of its bytes, so that no two objects have one name.
+fn name(bytes: &[u8]) -> String {
+    format!("{:016x}{:016x}.arrow", XxHash64::oneshot(0, bytes), XxHash64::oneshot(1, bytes))
 }
 
 fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
@@ -516,11 +537,12 @@ impl Storing {
         let barrier = gathered.barrier;
         let bounds = self.journal.bounds_below(barrier).map_err(|error| error.to_string())?;
         let mut manifest = Manifest { barrier, bounds, sinks: gathered.sinks, ..self.blank.clone() };
-        let states = gathered.stages.into_iter().map(|(part, watermark, snapshot)| (part, watermark, snapshot())).collect();
         let told = |error: StorageError| error.to_string();
-        self.store.write(&mut manifest, states).await.map_err(told)?;
+        self.store.write(&mut manifest, gathered.stages).await.map_err(told)?;
         self.handle.checkpointed(manifest.taken);
-        let Some(oldest) = self.store.prune().await.map_err(told)? else { return Ok(()) };
+        crash::point("manifest stored");
+        let Some(oldest) = self.store.prune(&manifest.pipeline).await.map_err(told)? else { return Ok(()) };
+        crash::point("checkpoints pruned");
         self.journal.forget_below(oldest).map_err(|error| error.to_string())?;
         self.settled.send_replace(self.journal.bounds_below(oldest).map_err(|error| error.to_string())?);
         Ok(())
@@ -546,6 +568,125 @@ impl Gathered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::path::PathBuf;
+
+    use arrow::array::{Int64Array, StringArray};
+
+    /// A store in a folder, and where its checkpoints lie there.
+    fn store(folder: &std::path::Path) -> (Store, PathBuf) {
+        let settings = Settings { data: Some(folder.display().to_string()), ..Settings::default() };
+        (Store::open(&settings, "p").unwrap(), folder.join("pipelines/p/checkpoints"))
+    }
+
+    fn manifest(barrier: Time) -> Manifest {
+        Manifest {
+            pipeline: "p".into(),
+            identity: Identity::default(),
+            barrier,
+            taken: 0,
+            workers: 1,
+            sources: vec!["a".into()],
+            bounds: BTreeMap::from([("a".into(), (barrier - 1, None))]),
+            sinks: BTreeMap::new(),
+            parts: Vec::new(),
+        }
+    }
+
+    fn rows(number: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([
+            ("symbol", Arc::new(StringArray::from(vec!["BTC-USDT"; 3])) as arrow::array::ArrayRef),
+            ("n", Arc::new(Int64Array::from(vec![number; 3]))),
+        ])
+        .unwrap()
+    }
+
+    /// Stores a checkpoint of one stage.
+    async fn write(store: &Store, barrier: Time, rows: Vec<RecordBatch>) -> Manifest {
+        let mut manifest = manifest(barrier);
+        let part = Part { node: "bars".into(), stage: 1, worker: 0 };
+        let watermark = WatermarkState { current: Some(7), ..WatermarkState::default() };
+        store.write(&mut manifest, vec![(part, watermark, Box::new(move || rows))]).await.unwrap();
+        manifest
+    }
+
+    fn names(folder: &std::path::Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_gives_back_what_it_took_and_shares_what_has_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, place) = store(folder.path());
+        assert_eq!(store.list().await.unwrap(), Vec::<Time>::new());
+        let first = write(&store, 10, vec![rows(1), rows(2)]).await;
+        let second = write(&store, 20, vec![rows(1), rows(3)]).await;
+        assert_eq!(first.parts[0].objects[0], second.parts[0].objects[0]);
+        assert_eq!(names(&place.join("objects")).len(), 3);
+        assert_eq!(store.list().await.unwrap(), [20, 10]);
+
+        let (other, _) = self::store(folder.path());
+        let read = other.manifest("p", 20).await.unwrap();
+        assert_eq!((&read, read.rows()), (&second, 6));
+        let states = other.states(&read).await.unwrap();
+        let state = &states[&("bars".to_owned(), 1)];
+        assert_eq!((state.watermark.current, &state.rows), (Some(7), &vec![rows(1), rows(3)]));
+        assert!(other.write(&mut manifest(20), Vec::new()).await.is_err(), "no manifest is written twice");
+    }
+
+    #[tokio::test]
+    async fn old_checkpoints_go_with_what_only_they_have() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, place) = store(folder.path());
+        for barrier in [10, 20, 30, 40, 50] {
+            write(&store, barrier, vec![rows(0), rows(barrier as i64)]).await;
+        }
+        // Left by a process that was killed before it wrote its manifest.
+        fs::write(place.join("objects/00.arrow"), b"orphan").unwrap();
+        assert_eq!(store.prune("p").await.unwrap(), Some(30));
+        assert_eq!(store.list().await.unwrap(), [50, 40, 30]);
+        assert_eq!(names(&place.join("objects")).len(), 4, "one that all share, and one of each");
+        for barrier in [30, 40, 50] {
+            let manifest = store.manifest("p", barrier).await.unwrap();
+            assert_eq!(store.states(&manifest).await.unwrap()[&("bars".to_owned(), 1)].rows, [rows(0), rows(barrier as i64)]);
+        }
+        // What was removed is written again when it is needed again.
+        write(&store, 60, vec![rows(10)]).await;
+        let manifest = store.manifest("p", 60).await.unwrap();
+        assert_eq!(store.states(&manifest).await.unwrap()[&("bars".to_owned(), 1)].rows, [rows(10)]);
+        store.clear().await.unwrap();
+        assert_eq!((store.list().await.unwrap(), names(&place.join("objects"))), (vec![], vec![]));
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_or_foreign_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, place) = store(folder.path());
+        let written = write(&store, 10, vec![rows(1)]).await;
+        let path = place.join("objects").join(&written.parts[0].objects[0].name);
+        let bytes = fs::read(&path).unwrap();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            fs::write(&path, damaged).unwrap();
+            let error = store.states(&written).await.unwrap_err().to_string();
+            assert!(
+                error.contains("its bytes are not those that were written") && error.contains(&written.parts[0].objects[0].name),
+                "{error}"
+            );
+        }
+        fs::remove_file(&path).unwrap();
+        let error = store.states(&written).await.unwrap_err().to_string();
+        assert!(error.contains("it is not there"), "{error}");
+        fs::rename(place.join("10.json"), place.join("11.json")).unwrap();
+        let error = store.manifest("p", 11).await.unwrap_err().to_string();
+        assert!(error.contains("11.json: the checkpoint cannot be used: it is of barrier 10 of pipeline `p`"), "{error}");
+        fs::write(place.join("11.json"), b"{").unwrap();
+        let error = store.manifest("p", 11).await.unwrap_err().to_string();
+        assert!(error.contains("it is no manifest"), "{error}");
+    }
 
     #[test]
     fn a_barrier_lies_behind_all_times_before_it_and_not_behind_any_after_it() {

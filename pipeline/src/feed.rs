@@ -18,7 +18,7 @@ use arrow::datatypes::FieldRef;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use model::kinds::{DEAD_LETTER, FRAME};
 use model::time::Time;
-use model::{Account, Batch, Kind, Message, Origin, Progress};
+use model::{Account, Batch, Kind, Message, Origin, Progress, crash};
 use operators::Stream;
 use sources::{Chunk, Position, Reader, SourceError};
 use timely::dataflow::Scope;
@@ -202,6 +202,7 @@ impl Feed {
                     }
                     reader.share().into_iter().for_each(|share| self.account.share(share));
                     self.bind(cursor.time, Some(chunk.position.clone()));
+                    crash::point("bound");
                     self.hand_over(chunk, cursor);
                 }
             }

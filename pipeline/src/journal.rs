@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use model::crash;
 use model::time::Time;
 use serde::{Deserialize, Serialize};
 use sources::Position;
@@ -313,6 +314,7 @@ fn rewrite(path: &Path, lines: &[Line]) -> io::Result<File> {
     let mut file = File::create(&beside)?;
     file.write_all(&encode(lines)?)?;
     file.sync_all()?;
+    crash::point("journal rewritten");
     fs::rename(&beside, path)?;
     // The name is in the folder.
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;

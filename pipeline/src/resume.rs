@@ -48,7 +48,9 @@ pub enum ResumeError {
         before: Option<String>,
     },
     /// The pipeline computes something else.
-    #[error("pipeline `{pipeline}` computes something else than when it ran last:\n{difference}run with `--accept` to go on so, or with `--fresh` to begin anew")]
+    #[error(
+        "pipeline `{pipeline}` computes something else than when it ran last:\n{difference}run with `--accept` to go on so, or with `--fresh` to begin anew"
+    )]
     Changed {
         /// The pipeline.
         pipeline: String,

@@ -194,7 +194,8 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
     // Sources: a thread each, once every worker can be woken.
     let mut feeds = Vec::new();
     let opened = readers.into_iter().zip(resume.sources);
-    for (((number, node), (reader, resume)), (senders, budget)) in (0_u32..).zip(&plan.sources).zip(opened).zip(senders.into_iter().zip(&budgets))
+    for (((number, node), (reader, resume)), (senders, budget)) in
+        (0_u32..).zip(&plan.sources).zip(opened).zip(senders.into_iter().zip(&budgets))
     {
         let outlets = Outlets::new(senders, activators.of(number as usize));
         let feed = Feed {
@@ -291,17 +292,17 @@ fn keep_checkpoints(
     Some(Storing::new(run, restored, clock.clone(), stores, settings.checkpoints.interval.0, (settle, handle.clone())))
 }
 
-fn open_sources(plan: &Plan, resumes: &[SourceResume], runtime: &tokio::runtime::Runtime) -> Result<Vec<Option<Box<dyn Reader>>>, RunError> {
+fn open_sources(
+    plan: &Plan,
+    resumes: &[SourceResume],
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Vec<Option<Box<dyn Reader>>>, RunError> {
     let open = |(node, resume): (&crate::plan::Node<dyn sources::Source>, &SourceResume)| {
         if resume.ended {
             return Ok(None);
         }
-        let cx = OpenSource {
-            pipeline: plan.name.clone(),
-            node: node.name.clone(),
-            from: resume.from.clone(),
-            account: node.account.clone(),
-        };
+        let cx =
+            OpenSource { pipeline: plan.name.clone(), node: node.name.clone(), from: resume.from.clone(), account: node.account.clone() };
         runtime.block_on(node.component.open(cx)).map(Some).map_err(|error| RunError::Source { node: node.name.clone(), error })
     };
     plan.sources.iter().zip(resumes).map(open).collect()

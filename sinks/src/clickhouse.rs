@@ -20,7 +20,7 @@ use config::{Check, Checked, Component};
 use futures::{StreamExt, TryStreamExt};
 use model::tables::Retention;
 use model::time::{self, Time};
-use model::{Account, Batch};
+use model::{Account, Batch, crash};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -271,6 +271,7 @@ impl Tables {
         let place = format!("{} table {}.{}", self.server.url(), self.server.database(), block.table);
         let inserted = retry(&block.token, &place, self.patience, || self.server.insert(&statement, &block.token, &body)).await;
         inserted.map_err(|failure| self.server.error(Some(&block.table), failure))?;
+        crash::point("inserted");
         tracing::debug!(token = block.token, rows = block.rows.num_rows(), "inserted");
         Ok(())
     }

@@ -10,7 +10,7 @@ use deltalake_core::kernel::{Action, Add, Transaction};
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError};
 use model::time::{Micros, Time};
-use model::{Account, Batch, Kind, Progress, tables};
+use model::{Account, Batch, Kind, Progress, crash, tables};
 use object_store::Error as ObjectError;
 use serde_json::{Value, json};
 use storage::{ColdStore, say};
@@ -118,8 +118,10 @@ impl TableWriter {
         if self.committed.is_none_or(|upper| upper < epoch.upper) {
             self.latest = self.latest.max(arrow::compute::max(&self.table.kind.times(&rows)));
             let files = self.write(rows.clone()).await?;
+            crash::point("files written");
             let metadata = provenance(cx, epoch, json!({ "rows": rows.num_rows(), "content": format!("{content:016x}") }));
             self.record(epoch, Addition { files, metadata }).await?;
+            crash::point("boundary moved");
             self.maintain().await;
         } else {
             // Right in a replay. Otherwise the clock was set back, and these rows are not stored: somebody must know.

@@ -635,7 +635,9 @@ fn going_on_anywhere_gives_the_rest_once() {
     };
     let csv = |id: u32| format!("v,spot,A-B,{},{},1\n", 1_000 * id, if id % 7 == 3 { "none".to_owned() } else { id.to_string() });
     let lines = |ids: std::ops::Range<u32>| ids.map(trade).collect::<String>();
-    let frames = |ids: std::ops::Range<u32>| ids.map(|id| if id % 5 == 2 { "bare\n\n".into() } else { format!("{id}0000 {{}}\n") }).collect::<String>();
+    let frames = |ids: std::ops::Range<u32>| {
+        ids.map(|id| if id % 5 == 2 { "bare\n\n".into() } else { format!("{id}0000 {{}}\n") }).collect::<String>()
+    };
     folder.put("a.ndjson", lines(0..40)).put("b.ndjson", gzip(lines(40..90).as_bytes()));
     folder.put("a.csv", format!("venue,market,symbol,event_time,price,quantity\n{}", (0..60).map(csv).collect::<String>()));
     folder.put("a.frames", frames(0..50)).put("b.frames", &gzip(frames(50..9_000).as_bytes())[..9_000]).put("c.frames", frames(0..30));
@@ -662,7 +664,8 @@ fn going_on_anywhere_gives_the_rest_once() {
             for (how, source) in [("fast", &fast), ("paced", &paced)] {
                 let stops: Vec<Position> = ends[at + 1..].iter().step_by(step).cloned().collect();
                 let rest = Found::from(source.as_ref(), Some(from), &stops).unwrap();
-                let before: usize = whole.chunks[..=at].iter().flat_map(|c| &c.batches).filter(|(k, _)| k.name == kind).map(|(_, r)| r.num_rows()).sum();
+                let before: usize =
+                    whole.chunks[..=at].iter().flat_map(|c| &c.batches).filter(|(k, _)| k.name == kind).map(|(_, r)| r.num_rows()).sum();
                 assert_eq!(rest.rows(kind), rows.slice(before, rows.num_rows() - before), "{how} {pattern} from {from:?}");
                 let refused = letters.partition_point(|letter| letter.1 as u64 <= from.frame);
                 assert_eq!(rest.letters(), letters[refused..], "{how} {pattern} from {from:?}");

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
+use model::crash;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
@@ -68,6 +70,9 @@ inputs = ["records", "bars", "books", "watch"]
 interval = "100ms"
 "#;
 
+/// Frames a second of a run that is to be killed.
+const RATE: &str = "sources.market.rate=12_000";
+
 /// The rows of each table, sorted, a text a row.
 type Tables = BTreeMap<String, Vec<String>>;
 
@@ -112,8 +117,33 @@ impl Place {
     }
 
     /// Runs it beside the test, at a pace that leaves time to kill it.
-    fn start(&self, rate: &str) -> Running {
-        Running::start(&mut self.command("run", &["--set", rate]), &self.folder.path().join("log"))
+    fn start(&self, more: &[&str]) -> Running {
+        Running::start(self.command("run", &["--set", RATE]).args(more), &self.folder.path().join("log"))
+    }
+
+    /// Runs it until something is committed, and stops it.
+    fn start_and_stop(&self) {
+        let before = self.journal();
+        let mut run = self.start(&[]);
+        let committed = || (self.journal() != before && self.journal().contains("\"commit\"")).then_some(());
+        until("a commit", || run.ended().map(|_| ()).or_else(committed));
+        assert_eq!(run.terminate(), Some(0), "{}", self.log());
+    }
+
+    /// Lets it come to its end.
+    #[track_caller]
+    fn finish(&self) {
+        let summary = self.run(&["--set", RATE]);
+        assert_eq!(summary.status, Some(0), "{}\n{}", summary.stderr, self.log());
+        assert!(summary.stdout.contains("the books balance"), "{}", summary.stdout);
+    }
+
+    /// Holds its tables, cold and in a database, to be those of a run that nothing befell.
+    #[track_caller]
+    fn compare(&self, database: &str) {
+        let (cold, in_clickhouse) = &*STRAIGHT;
+        compare("cold", cold, &self.cold());
+        compare("hot", in_clickhouse, &hot(database));
     }
 
     fn log(&self) -> String {
@@ -124,16 +154,21 @@ impl Place {
         std::fs::read_to_string(self.data().join("pipelines/victim/journal.ndjson")).unwrap_or_default()
     }
 
+    /// The manifests of its checkpoints, newest first.
+    fn manifests(&self) -> Vec<Value> {
+        let text = finish(&mut self.command("checkpoints", &["--format", "json"])).expect_success();
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// The logical times of its checkpoints, newest first.
     fn checkpoints(&self) -> Vec<u64> {
-        let text = finish(&mut self.command("checkpoints", &["--format", "json"])).expect_success();
-        let manifests: Vec<Value> = serde_json::from_str(&text).unwrap();
-        manifests.iter().map(|manifest| manifest["barrier"].as_u64().unwrap()).collect()
+        self.manifests().iter().map(|manifest| manifest["barrier"].as_u64().unwrap()).collect()
     }
 
     /// The cold tables. The logical times at which rows came differ from run to run: the one in dead letters is left out.
     fn cold(&self) -> Tables {
-        let names = rows(&self.data(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name");
+        let names =
+            rows(&self.data(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name");
         let names = names.iter().map(|row| row["table_name"].as_str().unwrap().to_owned());
         let table = |name: String| {
             let mut texts: Vec<String> = rows(&self.data(), &format!("SELECT * FROM {name}"))
@@ -157,7 +192,8 @@ fn hot(database: &str) -> Tables {
         let columns = SERVER.query(&format!(
             "SELECT arrayStringConcat(groupArray('`' || name || '`'), ', ') FROM system.columns WHERE database = '{database}' AND table = '{name}' AND name NOT IN ('version', 'is_deleted', 'rejected_time')"
         ));
-        let revised = SERVER.query(&format!("SELECT engine LIKE '%Replacing%' FROM system.tables WHERE database = '{database}' AND name = '{name}'"));
+        let revised =
+            SERVER.query(&format!("SELECT engine LIKE '%Replacing%' FROM system.tables WHERE database = '{database}' AND name = '{name}'"));
         let last = if revised == "1" { "FINAL" } else { "" };
         let text = SERVER.query(&format!("SELECT {columns} FROM {database}.{name} {last} FORMAT JSONCompactEachRow"));
         let mut texts: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -166,6 +202,15 @@ fn hot(database: &str) -> Tables {
     };
     names.lines().map(table).collect()
 }
+
+/// What an uninterrupted run leaves, cold and hot.
+static STRAIGHT: LazyLock<(Tables, Tables)> = LazyLock::new(|| {
+    let straight = victim("recovery_straight");
+    straight.run(&["--workers", "2"]).expect_success();
+    let cold = straight.cold();
+    assert!(cold.len() >= 9 && cold.values().all(|rows| !rows.is_empty()), "{:?}", cold.keys());
+    (cold, hot("recovery_straight"))
+});
 
 /// Holds tables to be equal, row for row.
 #[track_caller]
@@ -201,16 +246,12 @@ fn killed_at_any_moment_nothing_is_lost_and_nothing_doubled() {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     println!("MARKETPRISM_SEED={seed}");
 
-    let straight = victim("recovery_straight");
-    straight.run(&["--workers", "2"]).expect_success();
-    let (cold, hot_tables) = (straight.cold(), hot("recovery_straight"));
-    assert!(cold.len() >= 9 && cold.values().all(|rows| !rows.is_empty()), "{:?}", cold.keys());
-
     let place = victim("recovery_killed");
     let mut kills = 0;
     while kills < KILLS {
         let before = place.journal();
-        let mut run = place.start("sources.market.rate=12_000");
+        let workers = (1 + random.next_u64() % 3).to_string();
+        let mut run = place.start(&["--workers", &workers]);
         // Each life brings something about, and ends somewhen afterwards.
         until("progress after a kill", || (run.ended().is_some() || place.journal() != before).then_some(()));
         let moment = std::time::Duration::from_micros(random.next_u64() % 500_000);
@@ -221,12 +262,113 @@ fn killed_at_any_moment_nothing_is_lost_and_nothing_doubled() {
         }
         run.kill();
         kills += 1;
-        println!("kill {kills}, {moment:?} after the first progress");
+        println!("kill {kills}: {workers} workers, {moment:?} after the first progress");
     }
     assert!(kills >= 6, "the pipeline ended after {kills} kills: too fast to be a test");
-    let summary = place.run(&["--set", "sources.market.rate=12_000"]);
-    assert_eq!(summary.status, Some(0), "{}\n{}", summary.stderr, place.log());
-    assert!(summary.stdout.contains("the books balance"), "{}", summary.stdout);
-    compare("cold", &cold, &place.cold());
-    compare("hot", &hot_tables, &hot("recovery_killed"));
+    place.finish();
+    place.compare("recovery_killed");
+}
+
+/// Every place between two things that are written down and depend on each other.
+#[test]
+fn a_crash_between_any_two_writes_loses_and_doubles_nothing() {
+    for (number, point) in [
+        "bound",
+        "intended",
+        "files written",
+        "boundary moved",
+        "inserted",
+        "committed",
+        "states stored",
+        "manifest stored",
+        "checkpoints pruned",
+        "journal rewritten",
+    ]
+    .iter()
+    .enumerate()
+    {
+        println!("crash at `{point}`");
+        let database = format!("recovery_crash_{number}");
+        let place = victim(&database);
+        // Once early and once in a run that goes on.
+        for time in [1, 2] {
+            let crashed = finish(place.command("run", &["--set", RATE]).env(crash::VARIABLE, format!("{point}:{time}")));
+            assert_eq!(crashed.status, None, "`{point}` was not passed {time} times:\n{}", crashed.stderr);
+        }
+        place.finish();
+        place.compare(&database);
+    }
+}
+
+#[test]
+fn a_pipeline_that_was_stopped_goes_on_and_one_that_has_ended_does_nothing() {
+    let place = victim("recovery_stopped");
+    place.start_and_stop();
+    let first = place.checkpoints();
+    assert!(!first.is_empty(), "a run that is stopped leaves a checkpoint: {}", place.log());
+    place.start_and_stop();
+    assert!(place.checkpoints()[0] > first[0], "{first:?} {:?}", place.checkpoints());
+    let shown = finish(&mut place.command("checkpoints", &[])).expect_success();
+    assert!(shown.contains(&first[0].to_string()) && shown.contains("complete at"), "{shown}");
+    place.finish();
+    place.compare("recovery_stopped");
+
+    let again = place.run(&["--set", RATE]);
+    assert_eq!(again.status, Some(0), "{}", again.stderr);
+    assert!(again.stderr.contains("pipeline `victim` has ended, and everything is stored"), "{}", again.stderr);
+    place.compare("recovery_stopped");
+}
+
+#[test]
+fn a_changed_pipeline_says_what_becomes_of_its_state_and_goes_on_when_that_is_accepted() {
+    let place = victim("recovery_changed");
+    place.start_and_stop();
+    let text = std::fs::read_to_string(place.file()).unwrap();
+    std::fs::write(place.file(), text.replace(r#"every = ["1s", "1m"]"#, r#"every = "1m""#)).unwrap();
+    let journal = place.journal();
+    let refused = place.run(&["--set", RATE]);
+    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+    for line in ["bars: rebuilt", "books: kept", "market: kept", "run with `--accept`"] {
+        assert!(refused.stderr.contains(line), "{line} is missing in\n{}", refused.stderr);
+    }
+    assert_eq!(place.journal(), journal, "nothing was done");
+
+    place.run(&["--set", RATE, "--accept"]).expect_success();
+    let (mut expected, mut found) = (STRAIGHT.0.clone(), place.cold());
+    assert!(found["bars"].len() < expected["bars"].len(), "bars of a second are no more");
+    for tables in [&mut expected, &mut found] {
+        tables.remove("bars");
+    }
+    compare("all but bars", &expected, &found);
+}
+
+/// The names of the objects of a checkpoint.
+fn objects(manifest: &Value) -> Vec<String> {
+    let parts = manifest["parts"].as_array().unwrap().iter().flat_map(|part| part["objects"].as_array().unwrap());
+    parts.map(|object| object["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_and_the_one_before_it_offered() {
+    let place = victim("recovery_damaged");
+    place.start_and_stop();
+    place.start_and_stop();
+    let [newest, before, ..] = place.checkpoints()[..] else { panic!("{:?}", place.checkpoints()) };
+    // One that only the newest has.
+    let manifests = place.manifests();
+    let [of_newest, of_before] = [0, 1].map(|at: usize| objects(&manifests[at]));
+    let name = of_newest.iter().find(|name| !of_before.contains(*name)).expect("some state has changed");
+    let state = place.data().join("pipelines/victim/checkpoints/objects").join(name);
+    let mut bytes = std::fs::read(&state).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&state, bytes).unwrap();
+
+    let refused = place.run(&["--set", RATE]);
+    assert_eq!(refused.status, Some(1), "{}", refused.stderr);
+    for line in ["its bytes are not those that were written", name.as_str(), &format!("--checkpoint {before}")] {
+        assert!(refused.stderr.contains(line), "{line} is missing in\n{}", refused.stderr);
+    }
+    place.run(&["--set", RATE, "--checkpoint", &before.to_string()]).expect_success();
+    place.compare("recovery_damaged");
 }
