@@ -73,7 +73,8 @@ impl<R: Read> Lines<R> {
                 self.used = room.min(searched + end + 1);
                 return Some(Piece::Lines(&self.buffer[..self.used]));
             }
-            if self.ended || self.buffer.len() >= room {
+            // Whether a line without an end was severed is known only behind it.
+            if self.ended || self.buffer.len() > room {
                 return self.rest(room);
             }
             searched = self.buffer.len();

@@ -631,19 +631,26 @@ fn going_on_anywhere_gives_the_rest_once() {
     let trade = |id: u32| {
         let price = if id % 7 == 3 { "\"none\"".to_owned() } else { format!("\"{id}\"") };
         let time = 1_000 * id;
-        format!("{{\"venue\":\"v\",\"market\":\"spot\",\"symbol\":\"A-B\",\"event_time\":{time},\"price\":{price},\"quantity\":\"1\"}}\n")
+        format!(
+            "{{\"venue\":\"v\",\"market\":\"spot\",\"symbol\":\"A-B\",\"event_time\":{time},\"trade_id\":\"{id}\",\"price\":{price},\"quantity\":\"1\",\"side\":\"buy\",\"fills\":1}}\n"
+        )
     };
-    let csv = |id: u32| format!("v,spot,A-B,{},{},1\n", 1_000 * id, if id % 7 == 3 { "none".to_owned() } else { id.to_string() });
+    let csv =
+        |id: u32| format!("v,spot,A-B,{},{id},{},1,buy,1\n", 1_000 * id, if id % 7 == 3 { "none".to_owned() } else { id.to_string() });
     let lines = |ids: std::ops::Range<u32>| ids.map(trade).collect::<String>();
     let frames = |ids: std::ops::Range<u32>| {
         ids.map(|id| if id % 5 == 2 { "bare\n\n".into() } else { format!("{id}0000 {{}}\n") }).collect::<String>()
     };
     folder.put("a.ndjson", lines(0..40)).put("b.ndjson", gzip(lines(40..90).as_bytes()));
-    folder.put("a.csv", format!("venue,market,symbol,event_time,price,quantity\n{}", (0..60).map(csv).collect::<String>()));
+    folder.put(
+        "a.csv",
+        format!("venue,market,symbol,event_time,trade_id,price,quantity,side,fills\n{}", (0..60).map(csv).collect::<String>()),
+    );
     folder.put("a.frames", frames(0..50)).put("b.frames", &gzip(frames(50..9_000).as_bytes())[..9_000]).put("c.frames", frames(0..30));
     let stored = folder.read("*.ndjson", &format!("{TRADES}\"ndjson\"")).unwrap().rows("trade");
     let prices: ArrayRef = Arc::new(StringArray::from_iter((0..stored.num_rows()).map(|row| (row % 7 != 3).then(|| row.to_string()))));
-    let columns = ["venue", "market", "symbol", "event_time", "quantity"].map(|name| (name, stored.column_by_name(name).unwrap().clone()));
+    let columns = ["venue", "market", "symbol", "event_time", "trade_id", "quantity", "side", "fills"]
+        .map(|name| (name, stored.column_by_name(name).unwrap().clone()));
     parquet(&folder.path("a.parquet"), columns.into_iter().chain([("price", prices)]).collect());
 
     let records = |format: &str| format!("{TRADES}\"{format}\"");

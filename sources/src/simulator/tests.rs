@@ -9,7 +9,7 @@ use chrono::DateTime;
 use config::component::component;
 use model::dialect::{Dialect, FrameRef, Outcome, Records};
 use model::kinds::{FrameRows, TradeRows};
-use model::{Account, Decimal, columns};
+use model::{Decimal, columns};
 use serde_json::Value;
 
 use super::*;
