@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::definition::{self, Definition, Generation};
 use crate::log::{Lines, Log};
-use crate::protocol::{Assignment, DRAIN, Line, NodeReport, Report};
+use crate::protocol::{Assignment, DRAIN, Line, NodeReport, REFUSED, Report};
 use crate::store::Store;
 use crate::supervisor::{Action, Desired, Ended, Event, Exit, Policy, State, Supervisor, Want};
 
@@ -559,7 +559,10 @@ async fn attend(
                 Exit::Finished
             }
         }
-        (Ok(status), end) => Exit::Crashed(cause(status, end.map(|(_, errors)| errors).unwrap_or_default(), tail)),
+        (Ok(status), end) => {
+            let cause = cause(status, end.map(|(_, errors)| errors).unwrap_or_default(), tail);
+            if status.code() == Some(i32::from(REFUSED)) { Exit::Refused(cause) } else { Exit::Crashed(cause) }
+        }
         (Err(error), _) => Exit::Crashed(format!("the process cannot be watched: {error}")),
     };
     tell(Message::Gone(generation, exit));

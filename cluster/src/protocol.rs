@@ -16,6 +16,8 @@ use crate::definition::{Generation, Spec};
 
 /// What the agent writes to let a worker drain.
 pub const DRAIN: &str = "drain";
+/// Exit status of a worker that cannot go on before somebody decides something.
+pub const REFUSED: u8 = 4;
 /// How often a worker tells how it is.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 

@@ -6,7 +6,8 @@
 //! - It never starts a process while one runs, and speaks to a process only while it runs.
 //! - A pipeline that is not wanted ends: drained, or killed once its time to drain is over; and then nothing is started.
 //! - A pipeline that crashes is started again after a delay that doubles up to a cap, and has failed after so many
-//!   crashes without a healthy time between two of them. It is then left alone until someone wants it anew.
+//!   crashes without a healthy time between two of them, or when it says that it cannot go on. It is then left alone until
+//!   someone wants it anew.
 //! - A process that says nothing any more is killed, and that is a crash.
 
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub enum Exit {
     Finished,
     /// It was asked to drain, and all was well.
     Drained,
+    /// It cannot go on before somebody decides something, and what that is. Starting it again would tell the same.
+    Refused(String),
     /// Anything else, and what is known of it.
     Crashed(String),
 }
@@ -91,7 +94,7 @@ pub enum Exit {
 pub enum Ended {
     /// Its sources ended and all was well.
     Finished,
-    /// It crashed too often; the last cause.
+    /// It crashed too often, or cannot go on; the last cause.
     Failed(String),
 }
 
@@ -119,7 +122,7 @@ pub enum State {
         /// When the next one is started.
         until: Duration,
     },
-    /// No process, because the last ones crashed too often.
+    /// No process, because the last ones crashed too often, or the last one cannot go on.
     Failed(String),
     /// No process, because the sources have ended.
     Finished,
@@ -296,13 +299,16 @@ impl Supervisor {
                 self.enter(now, State::Finished);
                 vec![Action::Record(Ended::Finished)]
             }
-            (State::Starting | State::Running, Exit::Drained) => self.crashed(now, "a signal asked the process to drain".into()),
-            (State::Starting | State::Running, Exit::Crashed(cause)) => self.crashed(now, cause),
+            (State::Starting | State::Running, Exit::Drained) => {
+                self.crashed(now, "a signal asked the process to drain".into(), self.policy.restarts)
+            }
+            (State::Starting | State::Running, Exit::Crashed(cause)) => self.crashed(now, cause, self.policy.restarts),
+            (State::Starting | State::Running, Exit::Refused(cause)) => self.crashed(now, cause, 0),
             (State::Killed { crash: Some(cause) }, _) => {
                 let cause = cause.clone();
-                self.crashed(now, cause)
+                self.crashed(now, cause, self.policy.restarts)
             }
-            (State::Draining { .. }, Exit::Crashed(cause)) if !wanted => {
+            (State::Draining { .. }, Exit::Crashed(cause) | Exit::Refused(cause)) if !wanted => {
                 // What it had not committed is read again when it is started.
                 self.last_crash = Some(format!("while it drained: {cause}"));
                 self.stop(now)
@@ -319,7 +325,8 @@ impl Supervisor {
         }
     }
 
-    fn crashed(&mut self, now: Duration, cause: String) -> Vec<Action> {
+    /// It is started again, unless it has crashed more often than `restarts`.
+    fn crashed(&mut self, now: Duration, cause: String, restarts: u32) -> Vec<Action> {
         self.crashes = self.crashes.saturating_add(1);
         self.last_crash = Some(cause.clone());
         if self.want.desired != Desired::Running {
@@ -328,7 +335,7 @@ impl Supervisor {
         if self.want.version != self.version {
             return self.start_anew(now);
         }
-        if self.crashes > self.policy.restarts {
+        if self.crashes > restarts {
             self.enter(now, State::Failed(cause.clone()));
             return vec![Action::Record(Ended::Failed(cause))];
         }
@@ -386,7 +393,7 @@ mod tests {
             2 => desired().prop_map(Op::Want),
             1 => desired().prop_map(Op::Renew),
             4 => any::<bool>().prop_map(Op::Report),
-            3 => (0..3_u8).prop_map(Op::Exit),
+            3 => (0..4_u8).prop_map(Op::Exit),
             5 => prop_oneof![1..1_000_u64, 1_000..70_000_u64].prop_map(Op::Pass),
         ]
     }
@@ -463,6 +470,7 @@ mod tests {
             0 if world.drained => Exit::Drained,
             0 => Exit::Finished,
             1 => Exit::Drained,
+            2 => Exit::Refused("the pipeline has changed".into()),
             _ => Exit::Crashed("it crashed".into()),
         }
     }
@@ -502,6 +510,16 @@ mod tests {
             prop_assert!(world.alive);
             prop_assert_eq!(world.supervisor.state(), &State::Starting);
         }
+    }
+
+    #[test]
+    fn one_that_cannot_go_on_has_failed_at_once() {
+        let mut world = World::new();
+        world.want(Desired::Running, true);
+        world.exit(Exit::Refused("the pipeline has changed".into()));
+        assert_eq!(world.supervisor.state(), &State::Failed("the pipeline has changed".into()));
+        world.want(Desired::Running, true);
+        assert_eq!(world.supervisor.state(), &State::Starting);
     }
 
     #[test]

@@ -355,7 +355,13 @@ fn execute_worker() -> Result<ExitCode, Failure> {
     let reporter = worker::Reporter::start(plan.clone(), number, handle.clone());
     let _lock = hold(&settings, &plan.name, PATIENCE)?;
     let result = run::run(plan, &Arc::new(settings), &handle, Choice { accept: assignment.accept, ..Choice::default() });
-    let summary = result.inspect_err(|_| reporter.stop())?;
+    let summary = match result.inspect_err(|_| reporter.stop()) {
+        Err(error) if error.needs_a_decision() => {
+            complain(&format!("error: {error}"));
+            return Ok(ExitCode::from(::cluster::protocol::REFUSED));
+        }
+        result => result?,
+    };
     complain(summary.to_text().trim_end());
     reporter.end(&summary);
     Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

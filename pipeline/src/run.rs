@@ -63,6 +63,13 @@ pub enum RunError {
     Workers(String),
 }
 
+impl RunError {
+    /// Whether the next run would end likewise unless somebody decides something.
+    pub fn needs_a_decision(&self) -> bool {
+        matches!(self, RunError::Resume(ResumeError::Changed { .. } | ResumeError::Stuck { .. }))
+    }
+}
+
 /// How a run is stopped, and how far it has come.
 #[derive(Clone, Debug, Default)]
 pub struct Handle(Arc<Shown>);

@@ -194,9 +194,8 @@ fn a_pipeline_is_upgraded_and_rescaled() {
     assert_eq!(generation(&node.status("grows")), 1, "nothing has changed");
 
     let with_bars = format!(
-        "{}\n[operators.bars]\ntype = \"bars\"\ninputs = [\"trades\"]\nevery = \"1m\"\n[sinks.out]\ntype = \"file\"\ninputs = [\"bars\"]\npath = \"{}/{{kind}}.ndjson\"\n",
+        "{}\n[operators.bars]\ntype = \"bars\"\ninputs = [\"trades\"]\nevery = \"1m\"\n[sinks.more]\ntype = \"parquet\"\ninputs = [\"bars\"]\n",
         std::fs::read_to_string(&file).unwrap(),
-        folder.path().display()
     );
     std::fs::write(&file, &with_bars).unwrap();
     let upgraded = node.run(&["upgrade", text(&file)]).expect_success();
@@ -216,6 +215,21 @@ fn a_pipeline_is_upgraded_and_rescaled() {
     node.run(&["rescale", "grows", "--workers", "1"]).expect_success();
     let rescaled = node.wait("grows", "rescaled", |s| s["state"] == "running" && generation(s) == 4);
     assert_eq!((&rescaled["workers"], &rescaled["crashes"]), (&json!(1), &json!(0)));
+}
+
+#[test]
+fn a_pipeline_that_cannot_go_on_has_failed_at_once_and_says_why() {
+    let (folder, data) = place();
+    let file = pipeline(folder.path(), "changed", "frames = 1_000");
+    finish(program().args(["run", text(&file), "--data", text(&data)]).current_dir(root())).expect_success();
+    let changed = std::fs::read_to_string(&file).unwrap().replace("instruments = 2", "instruments = 3");
+    std::fs::write(&file, changed).unwrap();
+    let node = Node::start(&data, &[]);
+    node.run(&["submit", text(&file)]).expect_success();
+    let status = node.wait("changed", "failed", |s| s["state"] == "failed");
+    assert_eq!(status["crashes"], json!(1), "{status:#}");
+    let why = status["why"].as_str().unwrap();
+    assert!(why.contains("computes something else than when it ran last") && why.contains("market: changed"), "{why}");
 }
 
 #[test]

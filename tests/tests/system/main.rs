@@ -15,6 +15,7 @@ mod nats;
 mod nats_speed;
 mod recordings;
 mod recovery;
+mod recovery_speed;
 mod servers;
 mod stores;
 mod tiers;

@@ -6,17 +6,19 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
+use config::settings::Settings;
 use model::crash;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
 use tempfile::TempDir;
-use tests::program::{Output, Running, finish, program, root, rows, until};
+use tests::program::{Output, Running, finish, program, root, until};
 
 use crate::clickhouse::SERVER;
+use crate::tiers;
 
 /// Every operator that has a state, over all kinds and faults.
-const PIPELINE: &str = r#"
+pub const PIPELINE: &str = r#"
 name = "victim"
 
 [sources.market]
@@ -70,40 +72,38 @@ inputs = ["records", "bars", "books", "watch"]
 interval = "100ms"
 "#;
 
-/// Frames a second of a run that is to be killed.
+/// A pace that leaves time to kill a run.
 const RATE: &str = "sources.market.rate=12_000";
 
 /// The rows of each table, sorted, a text a row.
 type Tables = BTreeMap<String, Vec<String>>;
 
 /// A pipeline in a folder of its own.
-struct Place {
-    folder: TempDir,
-    settings: Vec<String>,
+pub struct Place {
+    /// Where its file, its data and its log are.
+    pub folder: TempDir,
+    /// `KEY=VALUE`s that every command gets.
+    pub settings: Vec<String>,
 }
 
 impl Place {
     /// Checkpoints are frequent, so that few rows are enough.
-    fn new(pipeline: &str) -> Place {
+    pub fn new(pipeline: &str) -> Place {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pipeline.toml"), pipeline).unwrap();
         Place { folder, settings: vec!["checkpoints.interval=\"200ms\"".into()] }
-    }
-
-    fn set(&mut self, setting: String) {
-        self.settings.push(setting);
     }
 
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    fn file(&self) -> PathBuf {
+    pub fn file(&self) -> PathBuf {
         self.folder.path().join("pipeline.toml")
     }
 
     /// A command on the pipeline's file.
-    fn command(&self, command: &str, more: &[&str]) -> Command {
+    pub fn command(&self, command: &str, more: &[&str]) -> Command {
         let mut all = program();
         all.arg(command).arg(self.file()).arg("--data").arg(self.data()).args(more).current_dir(root());
         for setting in &self.settings {
@@ -112,19 +112,19 @@ impl Place {
         all
     }
 
-    fn run(&self, more: &[&str]) -> Output {
+    pub fn run(&self, more: &[&str]) -> Output {
         finish(&mut self.command("run", more))
     }
 
-    /// Runs it beside the test, at a pace that leaves time to kill it.
-    fn start(&self, more: &[&str]) -> Running {
-        Running::start(self.command("run", &["--set", RATE]).args(more), &self.folder.path().join("log"))
+    /// Runs it beside the test.
+    pub fn start(&self, more: &[&str]) -> Running {
+        Running::start(&mut self.command("run", more), &self.folder.path().join("log"))
     }
 
     /// Runs it until something is committed, and stops it.
     fn start_and_stop(&self) {
         let before = self.journal();
-        let mut run = self.start(&[]);
+        let mut run = self.start(&["--set", RATE]);
         let committed = || (self.journal() != before && self.journal().contains("\"commit\"")).then_some(());
         until("a commit", || run.ended().map(|_| ()).or_else(committed));
         assert_eq!(run.terminate(), Some(0), "{}", self.log());
@@ -146,42 +146,37 @@ impl Place {
         compare("hot", in_clickhouse, &hot(database));
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    fn journal(&self) -> String {
+    pub fn journal(&self) -> String {
         std::fs::read_to_string(self.data().join("pipelines/victim/journal.ndjson")).unwrap_or_default()
     }
 
     /// The manifests of its checkpoints, newest first.
-    fn manifests(&self) -> Vec<Value> {
+    pub fn manifests(&self) -> Vec<Value> {
         let text = finish(&mut self.command("checkpoints", &["--format", "json"])).expect_success();
         serde_json::from_str(&text).unwrap()
     }
 
     /// The logical times of its checkpoints, newest first.
-    fn checkpoints(&self) -> Vec<u64> {
+    pub fn checkpoints(&self) -> Vec<u64> {
         self.manifests().iter().map(|manifest| manifest["barrier"].as_u64().unwrap()).collect()
     }
 
     /// The cold tables. The logical times at which rows came differ from run to run: the one in dead letters is left out.
     fn cold(&self) -> Tables {
-        let names =
-            rows(&self.data(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name");
-        let names = names.iter().map(|row| row["table_name"].as_str().unwrap().to_owned());
+        let settings = Settings { data: Some(self.data().display().to_string()), ..Settings::default() };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let ask = |query: &str| runtime.block_on(tiers::rows(&settings, query)).unwrap_or_else(|error| panic!("{query}: {error}"));
         let table = |name: String| {
-            let mut texts: Vec<String> = rows(&self.data(), &format!("SELECT * FROM {name}"))
-                .into_iter()
-                .map(|mut row| {
-                    row.as_object_mut().unwrap().remove("rejected_time");
-                    row.to_string()
-                })
-                .collect();
+            let columns = if name == "dead_letters" { "* EXCLUDE (rejected_time)" } else { "*" };
+            let mut texts = ask(&format!("SELECT {columns} FROM {name}"));
             texts.sort_unstable();
             (name, texts)
         };
-        names.map(table).collect()
+        ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'").into_iter().map(table).collect()
     }
 }
 
@@ -234,9 +229,8 @@ fn compare(what: &str, expected: &Tables, found: &Tables) {
 fn victim(database: &str) -> Place {
     let pipeline = format!("{PIPELINE}\n[sinks.hot]\ntype = \"clickhouse\"\ninputs = [\"records\", \"bars\", \"watch\"]\n");
     let mut place = Place::new(&pipeline);
-    for setting in [format!("hot.url=\"{}\"", SERVER.url()), format!("hot.database=\"{database}\""), "hot.keep_days=0".into()] {
-        place.set(setting);
-    }
+    let hot = [format!("hot.url=\"{}\"", SERVER.url()), format!("hot.database=\"{database}\""), "hot.keep_days=0".into()];
+    place.settings.extend(hot);
     place
 }
 
@@ -252,7 +246,7 @@ fn killed_at_any_moment_nothing_is_lost_and_nothing_doubled() {
     while kills < KILLS {
         let before = place.journal();
         let workers = (1 + random.next_u64() % 3).to_string();
-        let mut run = place.start(&["--workers", &workers]);
+        let mut run = place.start(&["--set", RATE, "--workers", &workers]);
         // Each life brings something about, and ends somewhen afterwards.
         until("progress after a kill", || (run.ended().is_some() || place.journal() != before).then_some(()));
         let moment = std::time::Duration::from_micros(random.next_u64() % 500_000);

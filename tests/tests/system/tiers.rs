@@ -54,7 +54,7 @@ impl Tiers {
 }
 
 /// The answer to a query, a text a row.
-async fn rows(settings: &Settings, sql: &str) -> Result<Vec<String>, Box<dyn Error>> {
+pub async fn rows(settings: &Settings, sql: &str) -> Result<Vec<String>, Box<dyn Error>> {
     let mut rows = Vec::new();
     for batch in Engine::open(settings)?.sql(sql).await?.collect().await? {
         for row in 0..batch.num_rows() {
