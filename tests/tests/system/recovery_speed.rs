@@ -26,7 +26,7 @@ fn throughput_with_checkpoints() {
         // In turn, so that a machine that becomes slower makes both slower.
         let ((without, _), (with, place)) = (run("1d"), run("1s"));
         ratios.push(with / without);
-        let last = place.manifests().first().map_or(0, |manifest| rows(manifest));
+        let last = place.manifests().first().map_or(0, rows);
         println!("round {round}: {without:.0} frames/s without, {with:.0} with; {last} rows of state in the last checkpoint");
     }
     ratios.sort_by(f64::total_cmp);
