@@ -329,7 +329,7 @@ pub fn keyed<'scope, K: Keyed>(
             let router = Router::new(peers);
             logic.restore(&state.rows.iter().map(|rows| router.own(rows, index)).collect::<Vec<_>>());
         }
-        Saving { saved: keeper.barrier(), keeper, part }
+        Saving { saved: keeper.from(), keeper, part }
     });
     let mut out = Output::new(cx.node.clone(), cx.account.clone());
     let name = cx.node.clone();

@@ -62,10 +62,13 @@ pub trait Keeper: Send + Sync {
     /// Called once by every stage on every worker when the dataflow is built: a checkpoint is whole with all of them.
     fn expect(&self, part: &Part);
 
+    /// The barrier of the checkpoint that the run goes on from; 0 without one.
+    fn from(&self) -> Time;
+
     /// What was stored of a stage, if anything was.
     fn restore(&self, node: &str, stage: u32) -> Option<StageState>;
 
-    /// The latest barrier that was set. It was set before the frontier of any stage could come to it. 0 before the first.
+    /// The latest barrier that was set, or [`Keeper::from`]. It was set before the frontier of any stage could come to it.
     fn barrier(&self) -> Time;
 
     /// Takes over the state of a stage at a barrier.

@@ -384,6 +384,8 @@ enum Kept {
 /// What the workers, sources and sinks of a run know of checkpoints.
 pub struct Checkpoints {
     clock: Arc<Clock>,
+    /// The barrier that the run goes on from.
+    from: Time,
     /// The latest barrier.
     barrier: AtomicU64,
     /// Whether a checkpoint is under way.
@@ -421,6 +423,10 @@ impl Checkpoints {
 impl Keeper for Checkpoints {
     fn expect(&self, part: &Part) {
         self.parts.lock().expect("no holder panics").push(part.clone());
+    }
+
+    fn from(&self) -> Time {
+        self.from
     }
 
     fn restore(&self, node: &str, stage: u32) -> Option<StageState> {
@@ -479,6 +485,7 @@ impl Storing {
         let (sender, kept) = crossbeam_channel::unbounded();
         let checkpoints = Arc::new(Checkpoints {
             clock,
+            from,
             barrier: AtomicU64::new(from),
             under_way: Mutex::new(false),
             parts: Mutex::default(),

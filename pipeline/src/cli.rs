@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use config::settings::{LogFormat, Settings};
 use config::{Diagnostics, Document, Environment, manual, settings};
 use query::output::Format;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::checkpoint;
@@ -384,26 +385,39 @@ fn hold(settings: &Settings, pipeline: &str, patience: Duration) -> Result<Lock,
 fn watch_signals(handle: &Handle) -> Result<(), Failure> {
     let handle = handle.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::watch()?
+    };
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         runtime.block_on(async {
-            wait_for_signal().await;
+            signals.next().await;
             complain("draining: what was read is being committed; Ctrl-C again stops at once");
             handle.drain();
-            wait_for_signal().await;
+            signals.next().await;
             std::process::exit(130);
         });
     })?;
     Ok(())
 }
 
-async fn wait_for_signal() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(signal) => signal,
-        Err(error) => return tracing::warn!("signals cannot be watched: {error}"),
-    };
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => if let Err(error) = result { tracing::warn!("Ctrl-C cannot be watched: {error}") },
-        _ = terminate.recv() => {}
+/// Signals that ask for an end. They are watched from the moment that this is made.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }
 

@@ -161,7 +161,8 @@ impl Drain {
             watermark,
             lower: self.resume.committed.open.map_or(self.resume.committed.upper, |(lower, _)| lower),
             open: self.resume.committed.open.map(|(_, upper)| upper),
-            kept: self.barrier(),
+            // Not the latest: one may have been set before this thread began.
+            kept: self.checkpoints.as_ref().map_or(0, |checkpoints| checkpoints.from()),
         };
         let mut failure = None;
         let mut last = Instant::now();

@@ -17,7 +17,7 @@ use config::settings::{self, FILE};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-use super::{Common, Failure, Report, assignment, check_pipeline, complain, folder_of, say, start_log, system, wait_for_signal};
+use super::{Common, Failure, Report, Signals, assignment, check_pipeline, complain, folder_of, say, start_log, system};
 use crate::summary::grouped;
 use crate::worker::Checker;
 
@@ -157,6 +157,7 @@ pub(super) fn node(common: &Common) -> Result<ExitCode, Failure> {
     };
     let checker = Checker { settings_folder: folder, overrides: common.set.clone() };
     Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut signals = Signals::watch()?;
         let listener = api::listen(settings.node.listen()).await?;
         let address = listener.local_addr()?;
         let agent = Arc::new(Agent::open(options, Box::new(checker)).await?);
@@ -164,12 +165,12 @@ pub(super) fn node(common: &Common) -> Result<ExitCode, Failure> {
         let served = tokio::select! {
             served = api::serve(agent.clone(), listener) => served,
             () = agent.tend() => Ok(()),
-            () = wait_for_signal() => Ok(()),
+            () = signals.next() => Ok(()),
         };
         complain("draining all pipelines: what was read is being committed; Ctrl-C again stops at once");
         tokio::select! {
             () = agent.close() => {}
-            () = wait_for_signal() => std::process::exit(130),
+            () = signals.next() => std::process::exit(130),
         }
         served?;
         Ok(ExitCode::SUCCESS)

@@ -314,6 +314,23 @@ fn a_pipeline_that_was_stopped_goes_on_and_one_that_has_ended_does_nothing() {
     place.compare("recovery_stopped");
 }
 
+/// Once, a checkpoint that began before all operators were built never ended, and neither did any after it begin.
+#[test]
+fn a_run_that_is_stopped_at_once_leaves_a_checkpoint() {
+    let place = Place::new(PIPELINE);
+    place.start_and_stop();
+    for _ in 0..10 {
+        let before = place.checkpoints()[0];
+        let journal = || std::fs::metadata(place.data().join("pipelines/victim/journal.ndjson")).and_then(|m| m.modified()).unwrap();
+        let then = journal();
+        let run = place.start(&["--set", RATE]);
+        // It begins with that, and is asked to end while it opens or builds something.
+        until("the journal of a run", || (journal() > then).then_some(()));
+        assert_eq!(run.terminate(), Some(0), "{}", place.log());
+        assert!(place.checkpoints()[0] > before, "{}", place.log());
+    }
+}
+
 #[test]
 fn a_changed_pipeline_says_what_becomes_of_its_state_and_goes_on_when_that_is_accepted() {
     let place = victim("recovery_changed");
