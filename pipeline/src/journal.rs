@@ -1,8 +1,8 @@
 //! What a pipeline has read and committed, on disk: what exactly-once rests on.
 //!
-//! A journal is a file of lines. Every row of a source up to a position has a logical time; [`Line::Bind`] says which,
-//! before any sink commits it. A sink says which interval of times it is about to commit ([`Line::Intend`]) and that it
-//! has ([`Line::Commit`]). After a crash the same rows therefore get the same times again, and an interval that was
+//! A journal is a file of lines. Every row of a source up to a position has a logical time; a line `bind` says which,
+//! before any sink commits it. A sink says which interval of times it is about to commit (`intend`) and that it
+//! has (`commit`). After a crash the same rows therefore get the same times again, and an interval that was
 //! broken off is committed again with the same bounds and rows, so the store recognises what it has of it.
 //!
 //! The last line may be torn by a crash: nothing depends on it, because whoever wrote it was not told that it is on disk.

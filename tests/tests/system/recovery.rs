@@ -13,9 +13,10 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::program::{Output, Running, finish, program, root, until};
+use tests::servers::SeaweedFs;
 
 use crate::clickhouse::SERVER;
-use crate::tiers;
+use crate::tiers::{self, BUCKETS};
 
 /// Every operator that has a state, over all kinds and faults.
 pub const PIPELINE: &str = r#"
@@ -312,6 +313,28 @@ fn a_pipeline_that_was_stopped_goes_on_and_one_that_has_ended_does_nothing() {
     assert_eq!(again.status, Some(0), "{}", again.stderr);
     assert!(again.stderr.contains("pipeline `victim` has ended, and everything is stored"), "{}", again.stderr);
     place.compare("recovery_stopped");
+}
+
+#[test]
+fn checkpoints_lie_in_a_bucket_as_they_do_in_a_folder() {
+    BUCKETS.create_bucket("recovery").unwrap();
+    let mut place = victim("recovery_bucket");
+    let cold = [("endpoint", BUCKETS.s3_url()), ("access_key", SeaweedFs::ACCESS_KEY.into()), ("secret_key", SeaweedFs::SECRET_KEY.into())];
+    place.settings.extend(cold.map(|(key, value)| format!("cold.{key}=\"{value}\"")));
+    place.settings.push("checkpoints.url=\"s3://recovery/state\"".into());
+    place.start_and_stop();
+    let first = place.checkpoints();
+    assert!(!first.is_empty() && !place.data().join("pipelines/victim/checkpoints").exists(), "{}", place.log());
+    // Half of a backup is refused.
+    let journal = place.data().join("pipelines/victim/journal.ndjson");
+    let aside = place.folder.path().join("journal");
+    std::fs::rename(&journal, &aside).unwrap();
+    let refused = place.run(&["--set", RATE]);
+    assert_eq!(refused.status, Some(1));
+    assert!(refused.stderr.contains("its checkpoints are there but its journal, which belongs to them, is gone"), "{}", refused.stderr);
+    std::fs::rename(aside, journal).unwrap();
+    place.finish();
+    place.compare("recovery_bucket");
 }
 
 /// Once, a checkpoint that began before all operators were built never ended, and neither did any after it begin.

@@ -29,7 +29,8 @@ type TestResult = Result<(), Box<dyn Error>>;
 const NOON: Micros = 1_723_118_400_000_000;
 const MINUTE: Micros = 60_000_000;
 
-static BUCKETS: LazyLock<SeaweedFs> = LazyLock::new(|| SeaweedFs::start().unwrap_or_else(|error| panic!("{error}")));
+/// An S3 service; each test has a bucket of its own.
+pub static BUCKETS: LazyLock<SeaweedFs> = LazyLock::new(|| SeaweedFs::start().unwrap_or_else(|error| panic!("{error}")));
 
 /// A cold folder beside a hot database.
 struct Tiers {
