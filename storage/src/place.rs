@@ -1,6 +1,6 @@
 //! A folder or a bucket, by its address.
 //!
-//! Both are one [`ObjectStore`] to everybody else. Something must often be created only if nobody else has: folders do
+//! Both are one object store to everybody else. Something must often be created only if nobody else has: folders do
 //! that with hard links, buckets with conditional puts, which every S3-compatible store that is fit for this offers (AWS,
 //! MinIO, SeaweedFS, Ceph).
 
