@@ -12,7 +12,8 @@ use model::time::{Micros, Time};
 use serde::{Deserialize, Serialize};
 
 /// A state as of one logical time, to be turned into rows by whoever has the time for it. Rows have the columns `venue`,
-/// `market` and `symbol`: the worker that owns the instrument gets them back.
+/// `market` and `symbol`: the worker that owns the instrument gets them back. What has not changed gives a batch that is
+/// equal to that of the snapshot before, so that it need not be stored again.
 pub type Snapshot = Box<dyn FnOnce() -> Vec<RecordBatch> + Send>;
 
 /// A stage of a node on one worker.
