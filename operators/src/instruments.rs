@@ -138,7 +138,7 @@ static STATE: LazyLock<Kind> = LazyLock::new(|| {
         column("market", Label::TYPE, "The market."),
         column("symbol", Label::TYPE, "The canonical symbol."),
         column("part", Label::TYPE, "The part of the operator whose state it is."),
-        column("state", Bytes::TYPE, "The state, as JSON."),
+        column("state", Bytes::TYPE, "The state: its layout, and what bincode makes of it."),
     ];
     Kind::new(
         "operator_state",
@@ -151,6 +151,9 @@ static STATE: LazyLock<Kind> = LazyLock::new(|| {
     )
 });
 
+/// The layout of states. Bytes do not tell what they are, so it must be raised when a field of any state comes, goes or changes.
+const LAYOUT: u8 = 1;
+
 /// States of instruments, on their way into a checkpoint.
 #[derive(Debug, Default)]
 pub struct StateBuilder {
@@ -159,17 +162,21 @@ pub struct StateBuilder {
     symbol: <Label as ColumnType>::Builder,
     part: <Label as ColumnType>::Builder,
     state: <Bytes as ColumnType>::Builder,
+    /// Space for a state.
+    bytes: Vec<u8>,
 }
 
 impl StateBuilder {
     /// Adds the state that a part of the operator keeps of an instrument.
     pub fn push(&mut self, instrument: &Instrument, part: &str, state: &impl Serialize) {
-        let bytes = serde_json::to_vec(state).expect("a state has text keys and no failing serializer");
+        self.bytes.clear();
+        self.bytes.push(LAYOUT);
+        bincode::serialize_into(&mut self.bytes, state).expect("memory takes all, and a state knows its lengths");
         Label::push(&mut self.venue, &instrument.venue);
         Label::push(&mut self.market, &instrument.market);
         Label::push(&mut self.symbol, &instrument.symbol);
         Label::push(&mut self.part, part);
-        Bytes::push(&mut self.state, &bytes);
+        Bytes::push(&mut self.state, &self.bytes);
     }
 
     /// The states as rows.
@@ -199,5 +206,7 @@ pub fn states(batches: &[RecordBatch], instruments: &mut Instruments, mut each: 
 
 /// Reads bytes that [`StateBuilder`] wrote.
 pub fn read_state<T: DeserializeOwned>(bytes: &[u8]) -> T {
-    serde_json::from_slice(bytes).expect("a checkpoint holds what the operator wrote")
+    let (layout, state) = bytes.split_first().expect("a state has a layout");
+    assert_eq!(*layout, LAYOUT, "the state was written by another version of the program");
+    bincode::deserialize(state).expect("a checkpoint holds what the operator wrote")
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Elements in a page. With fewer, taking a snapshot counts more pages; with more, a write copies more of the neighbours.
 /// Measured with a million keys and writes that hit them at random (`cargo bench -p benches --bench checkpoint`).
-const PAGE: usize = 32;
+const PAGE: usize = 8;
 
 /// Elements in a group: what becomes one batch of a checkpoint, and is stored again as a whole when any of it changed.
 const GROUP: usize = 4_096;

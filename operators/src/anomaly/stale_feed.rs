@@ -94,6 +94,7 @@ struct Channel {
     frame: Option<i64>,
     /// It was reported, after this much silence.
     stale: Option<Micros>,
+    /// Learned where a factor of it counts.
     usual: Intervals,
 }
 
@@ -196,7 +197,9 @@ impl Feeds {
                 },
             );
         }
-        channel.usual.learn(silence);
+        if self.options.factor.is_some() {
+            channel.usual.learn(silence);
+        }
         (channel.last, channel.frame) = (channel.last.max(beat.time), beat.cause.frame);
     }
 
