@@ -45,7 +45,7 @@ pub trait Keyed: 'static {
         0
     }
 
-    /// The state as of now: what a checkpoint stores. Taking it must not take long.
+    /// The state as of now: what a checkpoint stores. Taking it must not take long; [`crate::pages`] are for that.
     fn snapshot(&self) -> Snapshot;
 
     /// Takes over rows that [`Keyed::snapshot`] gave, those of the instruments that are this worker's, before the first

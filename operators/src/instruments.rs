@@ -1,20 +1,21 @@
 //! Instruments as small numbers, and the state of operators that keep some for each of them.
 //!
-//! An operator with state by instrument numbers the instruments as it meets them and keeps its state in
-//! vectors. Reading the names costs a look-up per batch and instrument; a row costs a comparison of keys.
+//! An operator with state by instrument numbers the instruments as it meets them and keeps its state in [`Pages`].
+//! Reading the names costs a look-up per batch and instrument; a row costs a comparison of keys.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use ahash::RandomState;
 use arrow::array::{Array, BinaryArray, DictionaryArray, RecordBatch};
 use arrow::datatypes::Int32Type;
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::{HashMap, HashTable};
 use model::columns::{self, Bytes, ColumnType, Label};
 use model::{Column, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::pages::Pages;
 
 /// The number of a row that names no instrument.
 pub const NONE: u32 = u32::MAX;
@@ -36,33 +37,13 @@ impl fmt::Display for Instrument {
     }
 }
 
-/// The names before they are owned.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Names<'a>([&'a str; 3]);
-
-impl Hash for Names<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-impl Hash for Instrument {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        [&*self.venue, &*self.market, &*self.symbol].hash(state);
-    }
-}
-
-impl Equivalent<Instrument> for Names<'_> {
-    fn equivalent(&self, key: &Instrument) -> bool {
-        self.0 == [&*key.venue, &*key.market, &*key.symbol]
-    }
-}
-
 /// The instruments met so far, numbered from zero in the order of meeting.
 #[derive(Debug, Default)]
 pub struct Instruments {
-    numbers: HashMap<Instrument, u32, RandomState>,
-    names: Vec<Instrument>,
+    /// The hash of each instrument's names, and its number.
+    numbers: HashTable<(u64, u32)>,
+    hasher: RandomState,
+    names: Pages<Instrument>,
 }
 
 impl Instruments {
@@ -78,20 +59,34 @@ impl Instruments {
 
     /// The names behind a number that this table gave.
     pub fn get(&self, number: u32) -> &Instrument {
-        &self.names[number as usize]
+        self.names.get(number as usize).expect("this table gave the number")
     }
 
     /// The number of an instrument.
     pub fn number(&mut self, venue: &str, market: &str, symbol: &str) -> u32 {
-        let names = Names([venue, market, symbol]);
-        if let Some(number) = self.numbers.get(&names) {
+        let hash = self.hasher.hash_one([venue, market, symbol]);
+        let same = |number: u32| {
+            let known = self.get(number);
+            (&*known.symbol, &*known.market, &*known.venue) == (symbol, market, venue)
+        };
+        if let Some((_, number)) = self.numbers.find(hash, |(known, number)| *known == hash && same(*number)) {
             return *number;
         }
-        let instrument = Instrument { venue: venue.into(), market: market.into(), symbol: symbol.into() };
-        let number = u32::try_from(self.names.len()).expect("there are fewer instruments than 2³²");
-        self.names.push(instrument.clone());
-        self.numbers.insert(instrument, number);
+        let number = u32::try_from(self.len()).expect("there are fewer instruments than 2³²");
+        self.names.push(Instrument { venue: venue.into(), market: market.into(), symbol: symbol.into() });
+        self.numbers.insert_unique(hash, (hash, number), |(hash, _)| *hash);
         number
+    }
+
+    /// The instruments as of now, in the groups that a checkpoint stores: a group has the same instruments in the same
+    /// order in every checkpoint of a run (the last one grows), so what has not changed gives the same batch again.
+    pub fn groups(&self) -> impl Iterator<Item = Group> + Send + use<> {
+        let mut first = 0;
+        self.names.clone().into_groups().map(move |names| {
+            let group = Group { first, names };
+            first += group.names.len() as u32;
+            group
+        })
     }
 
     /// The instrument of each row; [`NONE`] where a name is null or the columns are missing.
@@ -121,6 +116,20 @@ impl Instruments {
     }
 }
 
+/// Some instruments whose numbers follow each other.
+#[derive(Debug)]
+pub struct Group {
+    first: u32,
+    names: Pages<Instrument>,
+}
+
+impl Group {
+    /// Number and names of each instrument.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Instrument)> {
+        (self.first..).zip(self.names.iter())
+    }
+}
+
 /// The kind of a stored state: what an operator keeps of one instrument, as bytes that it alone reads.
 static STATE: LazyLock<Kind> = LazyLock::new(|| {
     let column = |name: &'static str, ty, doc: &'static str| Column { name: name.into(), ty, nullable: false, doc: doc.into() };
@@ -129,7 +138,7 @@ static STATE: LazyLock<Kind> = LazyLock::new(|| {
         column("market", Label::TYPE, "The market."),
         column("symbol", Label::TYPE, "The canonical symbol."),
         column("part", Label::TYPE, "The part of the operator whose state it is."),
-        column("state", Bytes::TYPE, "The state, as JSON."),
+        column("state", Bytes::TYPE, "The state, as bincode."),
     ];
     Kind::new(
         "operator_state",
@@ -150,17 +159,20 @@ pub struct StateBuilder {
     symbol: <Label as ColumnType>::Builder,
     part: <Label as ColumnType>::Builder,
     state: <Bytes as ColumnType>::Builder,
+    /// Space for a state.
+    bytes: Vec<u8>,
 }
 
 impl StateBuilder {
     /// Adds the state that a part of the operator keeps of an instrument.
     pub fn push(&mut self, instrument: &Instrument, part: &str, state: &impl Serialize) {
-        let bytes = serde_json::to_vec(state).expect("a state has text keys and no failing serializer");
+        self.bytes.clear();
+        bincode::serialize_into(&mut self.bytes, state).expect("memory takes all, and a state knows its lengths");
         Label::push(&mut self.venue, &instrument.venue);
         Label::push(&mut self.market, &instrument.market);
         Label::push(&mut self.symbol, &instrument.symbol);
         Label::push(&mut self.part, part);
-        Bytes::push(&mut self.state, &bytes);
+        Bytes::push(&mut self.state, &self.bytes);
     }
 
     /// The states as rows.
@@ -176,21 +188,19 @@ impl StateBuilder {
     }
 }
 
-/// Hands out the states that [`StateBuilder`] made: the part and the bytes, by instrument.
-pub fn states(batches: &[RecordBatch], mut each: impl FnMut([&str; 3], &str, &[u8])) {
+/// Hands out the states that [`StateBuilder`] made: the number of the instrument, the part and the bytes.
+pub fn states(batches: &[RecordBatch], instruments: &mut Instruments, mut each: impl FnMut(u32, &str, &[u8])) {
     for rows in batches {
-        let label = |name: &str, row| {
-            let column = rows.column_by_name(name).and_then(|c| c.as_any().downcast_ref()).expect("states have this column");
-            columns::label(column, row).expect("states have no nulls")
-        };
+        let numbers = instruments.resolve(rows);
+        let parts = rows.column_by_name("part").and_then(|c| c.as_any().downcast_ref()).expect("states have parts");
         let bytes: &BinaryArray = rows.column_by_name("state").and_then(|c| c.as_any().downcast_ref()).expect("states have bytes");
-        for row in 0..rows.num_rows() {
-            each([label("venue", row), label("market", row), label("symbol", row)], label("part", row), bytes.value(row));
+        for (row, number) in numbers.into_iter().enumerate() {
+            each(number, columns::label(parts, row).expect("states have no nulls"), bytes.value(row));
         }
     }
 }
 
 /// Reads bytes that [`StateBuilder`] wrote.
 pub fn read_state<T: DeserializeOwned>(bytes: &[u8]) -> T {
-    serde_json::from_slice(bytes).expect("a checkpoint holds what the operator wrote")
+    bincode::deserialize(bytes).expect("a checkpoint holds what the operator wrote")
 }

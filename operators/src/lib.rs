@@ -27,6 +27,7 @@ pub mod fault;
 pub mod filter;
 pub mod instruments;
 pub mod normalise;
+pub mod pages;
 pub mod rows;
 pub mod state;
 

@@ -29,7 +29,7 @@ use model::time::{self, Micros, Time};
 use object_store::path::Path;
 use object_store::{Error as ObjectError, ObjectStoreExt, PutMode, PutPayload};
 use operators::Keeper;
-use operators::state::{Part, Snapshot, StageState, WatermarkState};
+use operators::state::{LAYOUT, Part, Snapshot, StageState, WatermarkState};
 use serde::{Deserialize, Serialize};
 use storage::{Place, StorageError};
 use tokio::runtime::Handle as Tokio;
@@ -60,6 +60,8 @@ pub struct Manifest {
     pub identity: Identity,
     /// The barrier: everything below this logical time is in it.
     pub barrier: Time,
+    /// The [`LAYOUT`] of its states.
+    pub layout: u32,
     /// When it was complete, by the clock.
     pub taken: Micros,
     /// Number of workers of the run.
@@ -196,6 +198,10 @@ impl Store {
     /// # Errors
     /// An object is missing or is not what the manifest says, or the store cannot be reached.
     pub async fn states(&self, manifest: &Manifest) -> Result<HashMap<(String, u32), StageState>, StorageError> {
+        if manifest.layout != LAYOUT {
+            let what = format!("its states have layout {}, and this version of the program reads layout {LAYOUT}", manifest.layout);
+            return Err(self.damaged(&self.manifest_path(manifest.barrier), &what));
+        }
         let mut states: HashMap<(String, u32), StageState> = HashMap::new();
         for stored in &manifest.parts {
             let state = states.entry((stored.part.node.clone(), stored.part.stage)).or_default();
@@ -497,6 +503,7 @@ impl Storing {
             pipeline: run.pipeline,
             identity: run.identity,
             barrier: 0,
+            layout: LAYOUT,
             taken: 0,
             workers: run.workers,
             sources: run.sources,
@@ -591,6 +598,7 @@ mod tests {
             pipeline: "p".into(),
             identity: Identity::default(),
             barrier,
+            layout: LAYOUT,
             taken: 0,
             workers: 1,
             sources: vec!["a".into()],
@@ -684,6 +692,8 @@ mod tests {
                 "{error}"
             );
         }
+        let error = store.states(&Manifest { layout: 0, ..written.clone() }).await.unwrap_err().to_string();
+        assert!(error.contains("its states have layout 0"), "{error}");
         fs::remove_file(&path).unwrap();
         let error = store.states(&written).await.unwrap_err().to_string();
         assert!(error.contains("it is not there"), "{error}");

@@ -11,8 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::findings::{Finding, Findings, State};
-use super::{Detector, Options, Place, Rows};
-use crate::instruments::{Instruments, StateBuilder};
+use super::{Detector, Options, Place, Rows, Saved};
 
 /// The detector's name.
 pub const NAME: &str = "book_mismatch";
@@ -61,7 +60,9 @@ impl Detector for Mismatches {
 
     fn settle(&mut self, _: Micros, _: &mut Findings<'_>) {}
 
-    fn save(&self, _: &Instruments, _: &mut StateBuilder) {}
+    fn snapshot(&self) -> Saved {
+        Box::new(|_, _| {})
+    }
 
     fn load(&mut self, _: u32, _: &[u8]) {}
 }

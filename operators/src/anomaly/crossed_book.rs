@@ -10,7 +10,6 @@
 //! which no venue's matching leaves standing. Their metrics are looked at where the events are not among the inputs.
 
 use config::Check;
-use hashbrown::HashMap;
 use model::Decimal;
 use model::columns::{integer, label, number as decimal};
 use model::kinds::{BOOK_EVENT, BookEventRows, BookMetricsRows, QUOTE, QuoteRows};
@@ -20,9 +19,10 @@ use serde::{Deserialize, Serialize};
 
 use super::findings::{Finding, Findings, State, seconds};
 use super::reorder::{Reorder, Timed};
-use super::{Detector, Options, Place, Rows};
+use super::{Detector, Options, Place, Rows, Saved};
 use crate::cause::Cause;
-use crate::instruments::{Instruments, StateBuilder, read_state};
+use crate::instruments::read_state;
+use crate::pages::Pages;
 
 /// The detector's name.
 pub const NAME: &str = "crossed_book";
@@ -45,7 +45,7 @@ impl Options for CrossedBook {
     }
 
     fn detector(&self, _: &[&'static str]) -> Box<dyn Detector> {
-        Box::new(Crossings { locked: self.locked, reorder: Reorder::default(), tracks: Vec::new() })
+        Box::new(Crossings { locked: self.locked, reorder: Reorder::default(), tracks: Pages::default() })
     }
 }
 
@@ -90,6 +90,10 @@ impl Timed for Touch {
     fn time(&self) -> Micros {
         self.time
     }
+
+    fn number(&self) -> u32 {
+        self.number
+    }
 }
 
 /// An episode that goes on.
@@ -120,7 +124,7 @@ struct Stored {
 struct Crossings {
     locked: bool,
     reorder: Reorder<Touch>,
-    tracks: Vec<Track>,
+    tracks: Pages<Track>,
 }
 
 impl Detector for Crossings {
@@ -162,23 +166,23 @@ impl Detector for Crossings {
         }
     }
 
-    fn save(&self, instruments: &Instruments, states: &mut StateBuilder) {
-        let mut waiting: HashMap<u32, Vec<Touch>> = HashMap::new();
-        for touch in self.reorder.held() {
-            waiting.entry(touch.number).or_default().push(*touch);
-        }
-        for number in 0..instruments.len() as u32 {
-            let track = self.tracks.get(number as usize).cloned().unwrap_or_default();
-            let waiting = waiting.remove(&number).unwrap_or_default();
-            if track.latest.is_some() || track.episodes.iter().any(Option::is_some) || !waiting.is_empty() {
-                states.push(instruments.get(number), NAME, &Stored { track, waiting });
+    fn snapshot(&self) -> Saved {
+        let (mut tracks, held) = (self.tracks.clone().into_groups(), self.reorder.held());
+        Box::new(move |group, states| {
+            let tracks = tracks.next().unwrap_or_default();
+            for (at, (number, instrument)) in group.iter().enumerate() {
+                let track = tracks.get(at).cloned().unwrap_or_default();
+                let waiting = held.get(&number).cloned().unwrap_or_default();
+                if track.latest.is_some() || track.episodes.iter().any(Option::is_some) || !waiting.is_empty() {
+                    states.push(instrument, NAME, &Stored { track, waiting });
+                }
             }
-        }
+        })
     }
 
     fn load(&mut self, number: u32, state: &[u8]) {
         let stored: Stored = read_state(state);
-        *self.track(number) = stored.track;
+        *self.tracks.entry(number as usize) = stored.track;
         for touch in stored.waiting {
             self.reorder.push(Touch { number, ..touch });
         }
@@ -186,16 +190,9 @@ impl Detector for Crossings {
 }
 
 impl Crossings {
-    fn track(&mut self, number: u32) -> &mut Track {
-        if self.tracks.len() <= number as usize {
-            self.tracks.resize_with(number as usize + 1, Track::default);
-        }
-        &mut self.tracks[number as usize]
-    }
-
     /// Whether a quote is not older than those before.
     fn is_news(&mut self, touch: &Touch) -> bool {
-        let latest = &mut self.track(touch.number).latest;
+        let latest = &mut self.tracks.entry(touch.number as usize).latest;
         let news = touch.sequence.is_none() || touch.sequence >= *latest;
         *latest = touch.sequence.max(*latest);
         news
@@ -207,17 +204,16 @@ impl Crossings {
     }
 
     fn sight(&mut self, touch: &Touch, crossed: bool, detail: Option<&str>, findings: &mut Findings<'_>) {
-        let episode = &mut self.track(touch.number).episodes[touch.channel as usize];
-        match (*episode, crossed) {
-            (None, true) => {
-                *episode = Some(Episode { since: touch.time, sequence: touch.sequence });
-                open(touch, detail.unwrap_or_default(), findings);
-            }
-            (Some(since), false) => {
-                *episode = None;
-                close(touch, since, findings);
-            }
-            (None, false) | (Some(_), true) => {}
+        // Mostly there is nothing to write.
+        let before = self.tracks.get(touch.number as usize).and_then(|track| track.episodes[touch.channel as usize]);
+        if before.is_some() == crossed {
+            return;
+        }
+        let episode = crossed.then_some(Episode { since: touch.time, sequence: touch.sequence });
+        self.tracks.entry(touch.number as usize).episodes[touch.channel as usize] = episode;
+        match before {
+            None => open(touch, detail.unwrap_or_default(), findings),
+            Some(since) => close(touch, since, findings),
         }
     }
 }

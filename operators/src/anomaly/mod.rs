@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::dataflow::{Route, Stage, keyed};
-use crate::instruments::{Instruments, StateBuilder};
+use crate::instruments::{Group, StateBuilder};
 use crate::{Context, Operator, Stream};
 
 pub mod book_mismatch;
@@ -71,11 +71,15 @@ pub trait Detector: fmt::Debug {
     fn observe(&mut self, rows: &Rows<'_>, findings: &mut Findings<'_>);
     /// No row before the watermark will come any more. Called once for each logical time.
     fn settle(&mut self, watermark: Micros, findings: &mut Findings<'_>);
-    /// Stores what is kept, by instrument, under the detector's name.
-    fn save(&self, instruments: &Instruments, states: &mut StateBuilder);
-    /// Takes over what [`Detector::save`] stored of an instrument.
+    /// What is kept, as of now. Taking it must not take long.
+    fn snapshot(&self) -> Saved;
+    /// Takes over what [`Detector::snapshot`] stored of an instrument.
     fn load(&mut self, number: u32, state: &[u8]);
 }
+
+/// A detector's state as of one moment. It is called with each group of instruments, in order, and stores what was kept of
+/// them, under the detector's name.
+pub type Saved = Box<dyn FnMut(&Group, &mut StateBuilder) + Send>;
 
 /// A detector of the table.
 struct Entry {

@@ -4,8 +4,8 @@ use arrow::array::RecordBatch;
 use model::kinds::{ANOMALY, AnomalyBuilder, DeadLetter};
 use model::{Batch, Origin, columns, time};
 
-use super::Detector;
 use super::findings::Findings;
+use super::{Detector, Saved};
 use crate::cause::{Cause, Causes};
 use crate::instruments::{Instruments, NONE, StateBuilder, states};
 use crate::rows::bury;
@@ -121,17 +121,20 @@ impl Keyed for Detectors {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut states = StateBuilder::default();
-        for running in &self.running {
-            running.detector.save(&self.instruments, &mut states);
-        }
-        let rows = states.finish();
-        Box::new(move || vec![rows])
+        let instruments = self.instruments.groups();
+        let mut saved: Vec<Saved> = self.running.iter().map(|running| running.detector.snapshot()).collect();
+        Box::new(move || {
+            let groups = instruments.map(|group| {
+                let mut states = StateBuilder::default();
+                saved.iter_mut().for_each(|saved| saved(&group, &mut states));
+                states.finish()
+            });
+            groups.filter(|rows| rows.num_rows() > 0).collect()
+        })
     }
 
     fn restore(&mut self, state: &[RecordBatch]) {
-        states(state, |[venue, market, symbol], part, bytes| {
-            let number = self.instruments.number(venue, market, symbol);
+        states(state, &mut self.instruments, |number, part, bytes| {
             if let Some(running) = self.running.iter_mut().find(|r| r.name == part) {
                 running.detector.load(number, bytes);
             }

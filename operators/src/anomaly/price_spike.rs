@@ -17,10 +17,10 @@
 //! chapter 4), reduced to a count.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use config::Check;
 use config::values;
-use hashbrown::HashMap;
 use model::columns::integer;
 use model::kinds::TradeRows;
 use model::time::Micros;
@@ -31,9 +31,10 @@ use serde::{Deserialize, Serialize};
 use super::findings::{Finding, Findings, State};
 use super::reorder::{Reorder, Timed};
 use super::window::{Window, median};
-use super::{Detector, Options, Place, Rows};
+use super::{Detector, Options, Place, Rows, Saved};
 use crate::cause::Cause;
-use crate::instruments::{Instruments, StateBuilder, read_state};
+use crate::instruments::read_state;
+use crate::pages::Pages;
 
 /// The detector's name.
 pub const NAME: &str = "price_spike";
@@ -113,7 +114,7 @@ impl Options for PriceSpike {
     }
 
     fn detector(&self, _: &[&'static str]) -> Box<dyn Detector> {
-        Box::new(Spikes { options: self.clone(), reorder: Reorder::default(), tracks: Vec::new() })
+        Box::new(Spikes { options: self.clone(), reorder: Reorder::default(), tracks: Pages::default() })
     }
 }
 
@@ -138,6 +139,10 @@ impl Timed for Trade {
     fn time(&self) -> Micros {
         self.time
     }
+
+    fn number(&self) -> u32 {
+        self.number
+    }
 }
 
 impl TradeId {
@@ -154,7 +159,7 @@ impl TradeId {
 }
 
 /// What is kept of an instrument.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Track {
     window: Window,
     /// The price before.
@@ -190,7 +195,7 @@ struct Stored {
 struct Spikes {
     options: PriceSpike,
     reorder: Reorder<Trade>,
-    tracks: Vec<Option<Track>>,
+    tracks: Pages<Option<Arc<Track>>>,
 }
 
 impl Detector for Spikes {
@@ -216,27 +221,27 @@ impl Detector for Spikes {
         }
     }
 
-    fn save(&self, instruments: &Instruments, states: &mut StateBuilder) {
-        let mut waiting: HashMap<u32, Vec<Trade>> = HashMap::new();
-        for trade in self.reorder.held() {
-            waiting.entry(trade.number).or_default().push(trade.clone());
-        }
-        for number in 0..instruments.len() as u32 {
-            let track = self.tracks.get(number as usize).and_then(Option::as_ref);
-            let waiting = waiting.remove(&number).unwrap_or_default();
-            if track.is_none() && waiting.is_empty() {
-                continue;
+    fn snapshot(&self) -> Saved {
+        let (mut tracks, held) = (self.tracks.clone().into_groups(), self.reorder.held());
+        Box::new(move |group, states| {
+            let tracks = tracks.next().unwrap_or_default();
+            for (at, (number, instrument)) in group.iter().enumerate() {
+                let track = tracks.get(at).and_then(Option::as_ref);
+                let waiting = held.get(&number).cloned().unwrap_or_default();
+                if track.is_none() && waiting.is_empty() {
+                    continue;
+                }
+                let stored = Stored {
+                    points: track.map(|t| t.window.points().collect()).unwrap_or_default(),
+                    last: track.and_then(|t| t.last),
+                    tick: track.and_then(|t| t.tick),
+                    moved: track.and_then(|t| t.moved),
+                    run: track.map(|t| t.run.clone()).unwrap_or_default(),
+                    waiting,
+                };
+                states.push(instrument, NAME, &stored);
             }
-            let stored = Stored {
-                points: track.map(|t| t.window.points().collect()).unwrap_or_default(),
-                last: track.and_then(|t| t.last),
-                tick: track.and_then(|t| t.tick),
-                moved: track.and_then(|t| t.moved),
-                run: track.map(|t| t.run.clone()).unwrap_or_default(),
-                waiting,
-            };
-            states.push(instruments.get(number), NAME, &stored);
-        }
+        })
     }
 
     fn load(&mut self, number: u32, state: &[u8]) {
@@ -253,12 +258,10 @@ impl Detector for Spikes {
 }
 
 /// The state of an instrument, made when it is first asked for.
-fn track<'t>(tracks: &'t mut Vec<Option<Track>>, options: &PriceSpike, number: u32) -> &'t mut Track {
-    if tracks.len() <= number as usize {
-        tracks.resize_with(number as usize + 1, || None);
-    }
+fn track<'t>(tracks: &'t mut Pages<Option<Arc<Track>>>, options: &PriceSpike, number: u32) -> &'t mut Track {
     let window = || Window::new(options.window.micros(), options.max_points as usize);
-    tracks[number as usize].get_or_insert_with(|| Track { window: window(), last: None, tick: None, moved: None, run: VecDeque::new() })
+    let track = || Arc::new(Track { window: window(), last: None, tick: None, moved: None, run: VecDeque::new() });
+    Arc::make_mut(tracks.entry(number as usize).get_or_insert_with(track))
 }
 
 impl Track {

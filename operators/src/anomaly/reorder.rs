@@ -1,14 +1,18 @@
 //! Rows in the order of event time, once the watermark has passed them.
 
+use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use hashbrown::HashMap;
 use model::time::Micros;
 
-/// Something that happened at a time; ordered by it first.
+/// Something that happened to an instrument at a time; ordered by the time first.
 pub trait Timed: Ord {
     /// When.
     fn time(&self) -> Micros;
+    /// The instrument.
+    fn number(&self) -> u32;
 }
 
 /// Holds rows until the watermark has passed them.
@@ -48,11 +52,26 @@ impl<T: Timed> Reorder<T> {
         due
     }
 
-    /// The rows held, in no order.
-    pub fn held(&self) -> impl Iterator<Item = &T> {
-        self.fresh.iter().chain(self.waiting.iter().map(|row| &row.0))
+    /// The rows held, for a snapshot: each instrument's, in order. They are copied, being no more than what arrives while
+    /// the watermark lags; they are sorted out by who asks first.
+    pub fn held(&self) -> Held<T>
+    where
+        T: Clone + Send + 'static,
+    {
+        let mut held: Vec<T> = self.fresh.iter().chain(self.waiting.iter().map(|row| &row.0)).cloned().collect();
+        LazyCell::new(Box::new(move || {
+            held.sort_unstable();
+            let mut by_number: HashMap<u32, Vec<T>> = HashMap::new();
+            for row in held {
+                by_number.entry(row.number()).or_default().push(row);
+            }
+            by_number
+        }))
     }
 }
+
+/// Rows held, by instrument.
+pub type Held<T> = LazyCell<HashMap<u32, Vec<T>>, Box<dyn FnOnce() -> HashMap<u32, Vec<T>> + Send>>;
 
 #[cfg(test)]
 mod tests {
@@ -63,6 +82,9 @@ mod tests {
     impl Timed for (Micros, u32) {
         fn time(&self) -> Micros {
             self.0
+        }
+        fn number(&self) -> u32 {
+            self.1 % 3
         }
     }
 
@@ -81,7 +103,9 @@ mod tests {
                 prop_assert!(due.iter().all(|r| r.0 < watermark));
                 left.extend(due);
             }
-            prop_assert_eq!(reorder.held().count() + left.len(), rows.len());
+            let held = reorder.held();
+            prop_assert_eq!(held.values().map(Vec::len).sum::<usize>() + left.len(), rows.len());
+            prop_assert!(held.iter().all(|(number, rows)| rows.is_sorted() && rows.iter().all(|row| row.number() == *number)));
             left.extend(reorder.release(i64::MAX));
             rows.sort();
             prop_assert_eq!(left, rows);

@@ -6,6 +6,8 @@
 //! either: unless its hole was told before, it fills it. Ids that are no numbers are not
 //! looked at. Gaps in the chain of a book's deltas are told by the book itself, in its `gap` events.
 
+use std::collections::BTreeSet;
+
 use config::Check;
 use model::columns::{integer, label};
 use model::kinds::{BookEventRows, TRADE, TradeRows};
@@ -15,9 +17,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{Finding, Findings, State};
-use super::{Detector, Options, Place, Rows};
+use super::{Detector, Options, Place, Rows, Saved};
 use crate::cause::Cause;
-use crate::instruments::{Instruments, StateBuilder, read_state};
+use crate::instruments::read_state;
+use crate::pages::Pages;
 
 /// The detector's name.
 pub const NAME: &str = "sequence_gap";
@@ -41,7 +44,7 @@ impl Options for SequenceGap {
     }
 
     fn detector(&self, _: &[&'static str]) -> Box<dyn Detector> {
-        Box::new(Gaps { least: i128::from(self.min_missing.unwrap_or(1)), tracks: Vec::new() })
+        Box::new(Gaps { least: i128::from(self.min_missing.unwrap_or(1)), tracks: Pages::default(), open: BTreeSet::new() })
     }
 }
 
@@ -75,7 +78,9 @@ struct Track {
 #[derive(Debug)]
 struct Gaps {
     least: i128,
-    tracks: Vec<Option<Track>>,
+    tracks: Pages<Option<Track>>,
+    /// The instruments with holes.
+    open: BTreeSet<u32>,
 }
 
 impl Detector for Gaps {
@@ -102,43 +107,57 @@ impl Detector for Gaps {
     }
 
     fn settle(&mut self, watermark: Micros, findings: &mut Findings<'_>) {
-        for number in 0..self.tracks.len() {
-            let Some(track) = self.tracks[number].as_mut().filter(|t| !t.holes.is_empty()) else { continue };
-            let passed: Vec<Hole> = track.holes.extract_if(.., |hole| hole.above.time < watermark || watermark == Progress::END).collect();
-            for hole in passed {
-                self.hole(number as u32, &hole, findings);
+        let passed = |hole: &Hole| hole.above.time < watermark || watermark == Progress::END;
+        for number in std::mem::take(&mut self.open) {
+            let known = self.tracks.get(number as usize).and_then(Option::as_ref);
+            if known.is_some_and(|track| track.holes.iter().any(passed))
+                && let Some(track) = self.tracks.entry(number as usize)
+            {
+                let passed: Vec<Hole> = track.holes.extract_if(.., |hole| passed(hole)).collect();
+                passed.iter().for_each(|hole| self.hole(number, hole, findings));
             }
+            self.note(number);
         }
     }
 
-    fn save(&self, instruments: &Instruments, states: &mut StateBuilder) {
-        for (number, track) in (0_u32..).zip(&self.tracks) {
-            if let Some(track) = track {
-                states.push(instruments.get(number), NAME, track);
+    fn snapshot(&self) -> Saved {
+        let mut tracks = self.tracks.clone().into_groups();
+        Box::new(move |group, states| {
+            let tracks = tracks.next().unwrap_or_default();
+            for ((_, instrument), track) in group.iter().zip(tracks.iter()) {
+                if let Some(track) = track {
+                    states.push(instrument, NAME, track);
+                }
             }
-        }
+        })
     }
 
     fn load(&mut self, number: u32, state: &[u8]) {
-        *self.track(number) = Some(read_state(state));
+        *self.tracks.entry(number as usize) = Some(read_state(state));
+        self.note(number);
     }
 }
 
 impl Gaps {
-    fn track(&mut self, number: u32) -> &mut Option<Track> {
-        if self.tracks.len() <= number as usize {
-            self.tracks.resize_with(number as usize + 1, || None);
+    /// Whether an instrument has holes.
+    fn note(&mut self, number: u32) {
+        if self.tracks.get(number as usize).and_then(Option::as_ref).is_some_and(|track| !track.holes.is_empty()) {
+            self.open.insert(number);
         }
-        &mut self.tracks[number as usize]
     }
 
     fn see(&mut self, number: u32, seen: Seen, findings: &mut Findings<'_>) {
-        let Some(track) = self.track(number) else {
-            *self.track(number) = Some(Track { low: seen, high: seen, holes: Vec::new() });
+        let known = self.tracks.entry(number as usize);
+        let Some(track) = known else {
+            *known = Some(Track { low: seen, high: seen, holes: Vec::new() });
             return;
         };
         let before = track.high;
-        match track.see(seen, findings.before()) {
+        let sight = track.see(seen, findings.before());
+        if !track.holes.is_empty() {
+            self.open.insert(number);
+        }
+        match sight {
             Sight::Fits => {}
             Sight::Crowded(hole) => self.hole(number, &hole, findings),
             Sight::Restart => {

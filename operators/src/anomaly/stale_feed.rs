@@ -11,7 +11,6 @@
 
 use config::Check;
 use config::values;
-use hashbrown::HashMap;
 use model::time::{self, Micros};
 use model::{Decimal, Progress};
 use schemars::JsonSchema;
@@ -19,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use super::findings::{Finding, Findings, State, seconds};
 use super::reorder::{Reorder, Timed};
-use super::{Detector, Options, Place, Rows};
+use super::{Detector, Options, Place, Rows, Saved};
 use crate::cause::Cause;
-use crate::instruments::{Instruments, StateBuilder, read_state};
+use crate::instruments::read_state;
+use crate::pages::Pages;
 
 /// The detector's name.
 pub const NAME: &str = "stale_feed";
@@ -62,7 +62,8 @@ impl Options for StaleFeed {
     }
 
     fn detector(&self, carried: &[&'static str]) -> Box<dyn Detector> {
-        Box::new(Feeds { options: self.clone(), kinds: carried.to_vec(), reorder: Reorder::default(), channels: Vec::new() })
+        let channels = carried.iter().map(|_| Pages::default()).collect();
+        Box::new(Feeds { options: self.clone(), kinds: carried.to_vec(), reorder: Reorder::default(), channels })
     }
 }
 
@@ -70,13 +71,19 @@ impl Options for StaleFeed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Beat {
     time: Micros,
-    channel: usize,
+    number: u32,
+    /// Which of the kinds that the detector is shown.
+    kind: usize,
     cause: Cause,
 }
 
 impl Timed for Beat {
     fn time(&self) -> Micros {
         self.time
+    }
+
+    fn number(&self) -> u32 {
+        self.number
     }
 }
 
@@ -87,6 +94,7 @@ struct Channel {
     frame: Option<i64>,
     /// It was reported, after this much silence.
     stale: Option<Micros>,
+    /// Learned where a factor of it counts.
     usual: Intervals,
 }
 
@@ -97,13 +105,14 @@ struct Stored {
     waiting: Vec<(String, Micros, Cause)>,
 }
 
-/// The detector. A channel's number is its instrument's times the number of kinds, plus the kind's.
+/// The detector.
 #[derive(Debug)]
 struct Feeds {
     options: StaleFeed,
     kinds: Vec<&'static str>,
     reorder: Reorder<Beat>,
-    channels: Vec<Option<Channel>>,
+    /// The channels of each kind, by instrument.
+    channels: Vec<Pages<Option<Channel>>>,
 }
 
 impl Detector for Feeds {
@@ -113,7 +122,7 @@ impl Detector for Feeds {
             // A record that only we have timed is as good a sign of life, though our clock may be behind the venue's.
             let time = cause.event_time.or(cause.receive_time.map(|time| time.max(findings.before())));
             let Some(time) = time else { continue };
-            self.reorder.push(Beat { time, channel: number as usize * self.kinds.len() + kind, cause });
+            self.reorder.push(Beat { time, number, kind, cause });
         }
     }
 
@@ -127,105 +136,102 @@ impl Detector for Feeds {
             (Progress::END, _) => findings.reached(),
             (watermark, _) => watermark,
         };
-        for channel in 0..self.channels.len() {
-            self.listen(channel, now, findings);
+        for kind in 0..self.kinds.len() {
+            let silent = |channel: &Option<Channel>| channel.as_ref().is_some_and(|channel| self.options.may_be_silent(channel, now));
+            let silent: Vec<u32> = (0..).zip(self.channels[kind].iter()).filter(|(_, c)| silent(c)).map(|(number, _)| number).collect();
+            silent.into_iter().for_each(|number| self.listen(number, kind, now, findings));
         }
     }
 
-    fn save(&self, instruments: &Instruments, states: &mut StateBuilder) {
-        let mut waiting: HashMap<usize, Vec<(String, Micros, Cause)>> = HashMap::new();
-        for beat in self.reorder.held() {
-            let (number, kind) = (beat.channel / self.kinds.len(), self.kinds[beat.channel % self.kinds.len()]);
-            waiting.entry(number).or_default().push((kind.to_owned(), beat.time, beat.cause));
-        }
-        for number in 0..instruments.len() {
-            let kept = self
-                .kinds
-                .iter()
-                .enumerate()
-                .filter_map(|(k, kind)| Some(((*kind).to_owned(), self.channels.get(number * self.kinds.len() + k)?.clone()?)));
-            let stored = Stored { channels: kept.collect(), waiting: waiting.remove(&number).unwrap_or_default() };
-            if !stored.channels.is_empty() || !stored.waiting.is_empty() {
-                states.push(instruments.get(number as u32), NAME, &stored);
+    fn snapshot(&self) -> Saved {
+        let kinds = self.kinds.clone();
+        let mut channels: Vec<_> = self.channels.iter().map(|channels| channels.clone().into_groups()).collect();
+        let held = self.reorder.held();
+        Box::new(move |group, states| {
+            let channels: Vec<_> = channels.iter_mut().map(|channels| channels.next().unwrap_or_default()).collect();
+            for (at, (number, instrument)) in group.iter().enumerate() {
+                let kept = kinds.iter().zip(&channels).filter_map(|(kind, channels)| Some(((*kind).into(), channels.get(at)?.clone()?)));
+                let waiting = held.get(&number).into_iter().flatten().map(|beat| (kinds[beat.kind].into(), beat.time, beat.cause));
+                let stored = Stored { channels: kept.collect(), waiting: waiting.collect() };
+                if !stored.channels.is_empty() || !stored.waiting.is_empty() {
+                    states.push(instrument, NAME, &stored);
+                }
             }
-        }
+        })
     }
 
     fn load(&mut self, number: u32, state: &[u8]) {
         let stored: Stored = read_state(state);
-        let index = |kinds: &[&str], kind: &str| kinds.iter().position(|k| *k == kind).map(|k| number as usize * kinds.len() + k);
+        let place = |kind: &str| self.kinds.iter().position(|k| *k == kind);
         for (kind, channel) in stored.channels {
-            if let Some(at) = index(&self.kinds, &kind) {
-                *self.channel(at) = Some(channel);
+            if let Some(kind) = place(&kind) {
+                *self.channels[kind].entry(number as usize) = Some(channel);
             }
         }
         for (kind, time, cause) in stored.waiting {
-            if let Some(channel) = index(&self.kinds, &kind) {
-                self.reorder.push(Beat { time, channel, cause });
+            if let Some(kind) = place(&kind) {
+                self.reorder.push(Beat { time, number, kind, cause });
             }
         }
     }
 }
 
 impl Feeds {
-    fn channel(&mut self, at: usize) -> &mut Option<Channel> {
-        if self.channels.len() <= at {
-            self.channels.resize_with(at + 1, || None);
-        }
-        &mut self.channels[at]
-    }
-
     /// A channel spoke.
     fn beat(&mut self, beat: &Beat, findings: &mut Findings<'_>) {
-        self.listen(beat.channel, beat.time, findings);
-        let (number, kind) = self.place(beat.channel);
-        let Some(channel) = self.channel(beat.channel) else {
-            *self.channel(beat.channel) =
-                Some(Channel { last: beat.time, frame: beat.cause.frame, stale: None, usual: Intervals::default() });
+        self.listen(beat.number, beat.kind, beat.time, findings);
+        let kind = self.kinds[beat.kind];
+        let known = self.channels[beat.kind].entry(beat.number as usize);
+        let Some(channel) = known else {
+            *known = Some(Channel { last: beat.time, frame: beat.cause.frame, stale: None, usual: Intervals::default() });
             return;
         };
         let silence = beat.time.saturating_sub(channel.last).max(0);
         if let Some(limit) = channel.stale.take() {
             let lasted = seconds(silence);
             findings.push(
-                number,
+                beat.number,
                 Finding {
                     detail: format_args!("{kind} records came again after {lasted} s"),
                     ..finding(kind, beat.cause, lasted, silence, limit, State::Closed)
                 },
             );
         }
-        channel.usual.learn(silence);
+        if self.options.factor.is_some() {
+            channel.usual.learn(silence);
+        }
         (channel.last, channel.frame) = (channel.last.max(beat.time), beat.cause.frame);
     }
 
     /// Event time has come to `now`: whether the channel has been silent for too long.
-    fn listen(&mut self, at: usize, now: Micros, findings: &mut Findings<'_>) {
-        let (number, kind) = self.place(at);
-        let Some(channel) = self.channels.get_mut(at).and_then(Option::as_mut).filter(|c| c.stale.is_none()) else { return };
-        // The cheap test first: no limit is shorter than `after`.
-        if now.saturating_sub(channel.last) <= self.options.after.micros() {
+    fn listen(&mut self, number: u32, kind: usize, now: Micros, findings: &mut Findings<'_>) {
+        let Some(channel) = self.channels[kind].get(number as usize).and_then(Option::as_ref) else { return };
+        // The cheap test first.
+        if !self.options.may_be_silent(channel, now) {
             return;
         }
         let Some(limit) = self.options.limit(&channel.usual).filter(|limit| now.saturating_sub(channel.last) > *limit) else { return };
-        channel.stale = Some(limit);
         let cause = Cause { event_time: Some(channel.last.saturating_add(limit)), receive_time: None, frame: channel.frame };
+        let (last, kind_name) = (time::display(channel.last), self.kinds[kind]);
         findings.push(
             number,
             Finding {
-                detail: format_args!("no {kind} record came for {} s after {}", seconds(limit), time::display(channel.last)),
-                ..finding(kind, cause, seconds(limit), limit, limit, State::Open)
+                detail: format_args!("no {kind_name} record came for {} s after {last}", seconds(limit)),
+                ..finding(kind_name, cause, seconds(limit), limit, limit, State::Open)
             },
         );
-    }
-
-    /// The instrument and the kind of a channel.
-    fn place(&self, channel: usize) -> (u32, &'static str) {
-        ((channel / self.kinds.len()) as u32, self.kinds[channel % self.kinds.len()])
+        if let Some(channel) = self.channels[kind].entry(number as usize) {
+            channel.stale = Some(limit);
+        }
     }
 }
 
 impl StaleFeed {
+    /// Whether a channel may be stale and is not known to be: no limit is shorter than `after`.
+    fn may_be_silent(&self, channel: &Channel, now: Micros) -> bool {
+        channel.stale.is_none() && now.saturating_sub(channel.last) > self.after.micros()
+    }
+
     /// How long a channel may be silent; `None` while that is not known.
     fn limit(&self, usual: &Intervals) -> Option<Micros> {
         let after = self.after.micros();

@@ -399,4 +399,25 @@ proptest! {
         let (whole, parts) = (lines(&whole), lines(&parts));
         prop_assert_eq!(whole.symmetric_difference(&parts).collect::<Vec<_>>(), Vec::<&String>::new());
     }
+
+    /// A snapshot that becomes rows only later, when other rows were worked on, is the state of when it was taken.
+    #[test]
+    fn a_snapshot_keeps_its_moment(market in market(), cuts in proptest::collection::btree_set(0_usize..250, 0..20), taken in any::<prop::sample::Index>()) {
+        let mut rig = Rig::new(ALL);
+        let mut snapshots = (rig.detectors.snapshot()(), rig.detectors.snapshot());
+        let (mut ids, mut clock, taken) = ([0_i64; 3], 0, taken.index(market.len()));
+        for (i, row) in market.into_iter().enumerate() {
+            step(&mut [&mut rig], &mut ids, clock, row);
+            if cuts.contains(&i) || i == taken {
+                rig.advance(clock);
+            }
+            if i == taken {
+                snapshots = (rig.detectors.snapshot()(), rig.detectors.snapshot());
+            }
+            clock += row.3 * 100_000;
+        }
+        rig.finish();
+        let (now, later) = snapshots;
+        prop_assert_eq!(later(), now);
+    }
 }

@@ -5,16 +5,19 @@
 //! one asserted. A window is freed when no trade can revise it any more, so the state is the open windows.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Included};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use differential_dataflow::difference::Semigroup;
-use hashbrown::HashMap;
 use model::kinds::{BAR, Bar, BarBuilder};
 use model::time::{Micros, SECOND};
 use model::{Batch, Decimal, Origin};
 
 use super::Windows;
 use super::partial::{Partial, PartialBarBuilder, PartialBarRows, Place};
+use crate::instruments::{Instrument, Instruments};
+use crate::pages::Pages;
 use crate::{Advance, Keyed, Output, Snapshot};
 
 /// Merges partials into bars.
@@ -22,15 +25,29 @@ use crate::{Advance, Keyed, Output, Snapshot};
 pub struct Merger {
     windows: Windows,
     instruments: Instruments,
-    /// Open windows of each interval, by start.
-    open: Vec<BTreeMap<Micros, HashMap<usize, Window, ahash::RandomState>>>,
+    open: Open,
+    /// How far the windows are complete: the latest watermark.
+    completed: Micros,
     bars: BarBuilder,
     diffs: Vec<i8>,
 }
 
+/// The open windows.
+#[derive(Debug)]
+struct Open {
+    /// Those of each instrument, in the order of their places.
+    windows: Pages<Arc<Vec<Window>>>,
+    /// The instruments that have a window of an interval at a start.
+    starts: Vec<BTreeMap<Micros, Vec<u32>>>,
+}
+
+/// Which of an instrument's windows: the number of the interval and the start.
+type At = (usize, Micros);
+
 /// An open window of one instrument.
 #[derive(Clone, Debug, PartialEq)]
 struct Window {
+    at: At,
     partial: Partial,
     /// A trade came after the watermark had passed the end.
     late: bool,
@@ -40,97 +57,102 @@ struct Window {
 
 /// A window that changed at the logical time at hand.
 struct Change {
-    interval: usize,
-    start: Micros,
-    instrument: usize,
+    at: At,
+    instrument: u32,
     /// The version that was emitted before, if one was.
     before: Option<Window>,
 }
 
-#[derive(Clone, Debug)]
-struct Instrument {
-    venue: String,
-    market: String,
-    symbol: String,
-}
-
-/// Instruments by number: windows are keyed by the number.
-#[derive(Debug, Default)]
-struct Instruments {
-    numbers: HashMap<(String, String, String), usize, ahash::RandomState>,
-    names: Vec<Instrument>,
-}
-
-impl Instruments {
-    fn number(&mut self, venue: &str, market: &str, symbol: &str) -> usize {
-        let key = (venue.to_owned(), market.to_owned(), symbol.to_owned());
-        *self.numbers.entry(key).or_insert_with_key(|(venue, market, symbol)| {
-            self.names.push(Instrument { venue: venue.clone(), market: market.clone(), symbol: symbol.clone() });
-            self.names.len() - 1
-        })
+impl Open {
+    fn get(&self, instrument: u32, at: At) -> &Window {
+        let windows = self.windows.get(instrument as usize).expect("an instrument with a window has a list of them");
+        &windows[windows.binary_search_by_key(&at, |w| w.at).expect("the window is open")]
     }
+
+    /// The windows of an instrument, to be changed.
+    fn of(&mut self, instrument: u32) -> &mut Vec<Window> {
+        Arc::make_mut(self.windows.entry(instrument as usize))
+    }
+}
+
+/// Adds a window at its place among an instrument's, without room for more: most have one.
+fn insert(windows: &mut Vec<Window>, place: usize, window: Window) {
+    windows.reserve_exact(1);
+    windows.insert(place, window);
 }
 
 impl Merger {
     /// A merger for these windows.
     pub fn new(windows: Windows) -> Self {
-        let open = windows.intervals().iter().map(|_| BTreeMap::new()).collect();
-        Merger { windows, instruments: Instruments::default(), open, bars: BarBuilder::default(), diffs: Vec::new() }
+        let open = Open { windows: Pages::default(), starts: vec![BTreeMap::new(); windows.intervals().len()] };
+        let (bars, diffs) = (BarBuilder::default(), Vec::new());
+        Merger { windows, instruments: Instruments::default(), open, completed: Micros::MIN, bars, diffs }
     }
 
     fn merge(&mut self, advance: &Advance, batch: &Batch, changes: &mut Vec<Change>) {
         let rows = PartialBarRows::of(&batch.rows).expect("only partial bars are consumed");
-        let label = |column, row| model::columns::label(column, row).unwrap_or_default();
-        for row in 0..batch.len() {
-            let instrument = self.instruments.number(label(rows.venue, row), label(rows.market, row), label(rows.symbol, row));
-            let partial = rows.partial(row);
+        let instruments = self.instruments.resolve(&batch.rows);
+        for (row, instrument) in instruments.into_iter().enumerate() {
+            let (slot, partial) = (rows.slot.value(row), rows.partial(row));
+            let windows = Arc::make_mut(self.open.windows.entry(instrument as usize));
             for (interval, &length) in self.windows.intervals().iter().enumerate() {
-                let start = rows.slot.value(row).div_euclid(length) * length;
-                let passed = start.saturating_add(length) <= advance.before;
-                let windows = self.open[interval].entry(start).or_default();
-                let before = match windows.get_mut(&instrument) {
-                    Some(window) => {
+                let at = (interval, slot.div_euclid(length) * length);
+                let passed = at.1.saturating_add(length) <= advance.before;
+                let before = match windows.binary_search_by_key(&at, |w| w.at) {
+                    Ok(place) => {
+                        let window = &mut windows[place];
                         let before = window.clone();
                         window.partial.plus_equals(&partial);
                         window.late |= passed;
                         Some(before)
                     }
-                    None => {
-                        windows.insert(instrument, Window { partial: partial.clone(), late: passed, complete: passed });
+                    Err(place) => {
+                        insert(windows, place, Window { at, partial: partial.clone(), late: passed, complete: passed });
+                        self.open.starts[interval].entry(at.1).or_default().push(instrument);
                         None
                     }
                 };
-                changes.push(Change { interval, start, instrument, before });
+                changes.push(Change { at, instrument, before });
             }
         }
     }
 
     /// Windows that the watermark has passed become complete: their bars are no longer partial.
     fn complete(&mut self, watermark: Micros, changes: &mut Vec<Change>) {
+        let Open { windows, starts } = &mut self.open;
         for (interval, &length) in self.windows.intervals().iter().enumerate() {
-            for (&start, windows) in self.open[interval].range_mut(..=watermark.saturating_sub(length)) {
-                for (&instrument, window) in windows.iter_mut().filter(|(_, w)| !w.complete) {
-                    changes.push(Change { interval, start, instrument, before: Some(window.clone()) });
-                    window.complete = true;
+            // Those that it had passed before are complete.
+            let passed = (Excluded(self.completed.saturating_sub(length)), Included(watermark.saturating_sub(length)));
+            for (&start, instruments) in starts[interval].range(passed) {
+                let at = (interval, start);
+                for &instrument in instruments {
+                    let windows = Arc::make_mut(windows.entry(instrument as usize));
+                    let place = windows.binary_search_by_key(&at, |w| w.at).expect("the window is open");
+                    let window = &mut windows[place];
+                    if !window.complete {
+                        changes.push(Change { at, instrument, before: Some(window.clone()) });
+                        window.complete = true;
+                    }
                 }
             }
         }
+        self.completed = watermark;
     }
 
     /// Emits each changed window once: what was emitted before it changed, and what it is now.
     fn emit(&mut self, mut changes: Vec<Change>, origin: Origin, out: &mut Output) {
         // The first change of a window, in the stable order, holds the version that was emitted.
-        changes.sort_by_key(|c| (c.interval, c.start, c.instrument));
-        changes.dedup_by_key(|c| (c.interval, c.start, c.instrument));
+        changes.sort_by_key(|c| (c.at, c.instrument));
+        changes.dedup_by_key(|c| (c.at, c.instrument));
         for change in &changes {
-            let instrument = &self.instruments.names[change.instrument];
-            let now = &self.open[change.interval][&change.start][&change.instrument];
+            let instrument = self.instruments.get(change.instrument);
+            let now = self.open.get(change.instrument, change.at);
             if change.before.as_ref() == Some(now) {
                 continue;
             }
-            let length = self.windows.intervals()[change.interval];
+            let length = self.windows.intervals()[change.at.0];
             for (window, diff) in change.before.iter().map(|w| (w, -1)).chain([(now, 1)]) {
-                self.bars.push(bar(instrument, change.start, length, window));
+                self.bars.push(bar(instrument, length, window));
                 self.diffs.push(diff);
             }
         }
@@ -140,9 +162,17 @@ impl Merger {
     /// Frees the windows that nothing can revise any more.
     fn close(&mut self, watermark: Micros) {
         for (interval, &length) in self.windows.intervals().iter().enumerate() {
-            let kept =
-                self.open[interval].split_off(&watermark.saturating_sub(self.windows.lateness()).saturating_sub(length).saturating_add(1));
-            self.open[interval] = kept;
+            let first = watermark.saturating_sub(self.windows.lateness()).saturating_sub(length).saturating_add(1);
+            let kept = self.open.starts[interval].split_off(&first);
+            for (start, instruments) in std::mem::replace(&mut self.open.starts[interval], kept) {
+                for instrument in instruments {
+                    let windows = self.open.of(instrument);
+                    windows.retain(|w| w.at != (interval, start));
+                    if windows.is_empty() {
+                        *windows = Vec::new();
+                    }
+                }
+            }
         }
     }
 }
@@ -164,47 +194,42 @@ impl Keyed for Merger {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut state = PartialBarBuilder::default();
-        for (interval, &length) in self.windows.intervals().iter().enumerate() {
-            for (&slot, windows) in &self.open[interval] {
-                for (&instrument, window) in windows {
-                    let Instrument { venue, market, symbol } = &self.instruments.names[instrument];
-                    let place = Place {
-                        venue,
-                        market,
-                        symbol,
-                        interval_seconds: length / SECOND,
-                        slot,
-                        late: window.late,
-                        complete: window.complete,
-                    };
-                    state.push_partial(place, &window.partial);
+        let (instruments, open, intervals) = (self.instruments.groups(), self.open.windows.clone(), self.windows.intervals().to_vec());
+        Box::new(move || {
+            let groups = instruments.zip(open.into_groups()).map(|(instruments, open)| {
+                let mut state = PartialBarBuilder::default();
+                for ((_, Instrument { venue, market, symbol }), windows) in instruments.iter().zip(open.iter()) {
+                    for Window { at: (interval, slot), partial, late, complete } in windows.iter() {
+                        let (interval_seconds, slot, late, complete) = (intervals[*interval] / SECOND, *slot, *late, *complete);
+                        state.push_partial(Place { venue, market, symbol, interval_seconds, slot, late, complete }, partial);
+                    }
                 }
-            }
-        }
-        let rows = state.finish();
-        Box::new(move || vec![rows])
+                state.finish()
+            });
+            groups.filter(|rows| rows.num_rows() > 0).collect()
+        })
     }
 
     fn restore(&mut self, state: &[RecordBatch]) {
         for batch in state {
             let rows = PartialBarRows::of(batch).expect("the state is what snapshot gave");
-            let label = |column, row| model::columns::label(column, row).unwrap_or_default();
-            for row in 0..batch.num_rows() {
-                let Some(interval) = self.windows.intervals().iter().position(|l| l / SECOND == rows.interval_seconds.value(row)) else {
-                    continue;
-                };
-                let instrument = self.instruments.number(label(rows.venue, row), label(rows.market, row), label(rows.symbol, row));
+            let instruments = self.instruments.resolve(batch);
+            for (row, instrument) in instruments.into_iter().enumerate() {
+                let seconds = rows.interval_seconds.value(row);
+                let Some(interval) = self.windows.intervals().iter().position(|l| l / SECOND == seconds) else { continue };
+                let at = (interval, rows.slot.value(row));
                 let window =
-                    Window { partial: rows.partial(row), late: rows.late.value(row) != 0, complete: rows.complete.value(row) != 0 };
-                self.open[interval].entry(rows.slot.value(row)).or_default().insert(instrument, window);
+                    Window { at, partial: rows.partial(row), late: rows.late.value(row) != 0, complete: rows.complete.value(row) != 0 };
+                let windows = self.open.of(instrument);
+                insert(windows, windows.partition_point(|w| w.at < at), window);
+                self.open.starts[interval].entry(at.1).or_default().push(instrument);
             }
         }
     }
 }
 
-fn bar<'a>(instrument: &'a Instrument, start: Micros, length: Micros, window: &'a Window) -> Bar<'a> {
-    let p = &window.partial;
+fn bar<'a>(instrument: &'a Instrument, length: Micros, window: &'a Window) -> Bar<'a> {
+    let (p, start) = (&window.partial, window.at.1);
     let volume = Decimal::from_units(p.volume);
     Bar {
         venue: &instrument.venue,

@@ -27,8 +27,8 @@ mod partial;
 #[cfg(test)]
 mod tests;
 
-use combine::Combiner;
-use merge::Merger;
+pub use combine::Combiner;
+pub use merge::Merger;
 use partial::PARTIAL_BAR;
 
 /// Aggregates trades into bars by time.

@@ -177,6 +177,18 @@ proptest! {
         restored.advance(vec![batch(after, 1)], mark(&rows));
         prop_assert_eq!(straight.finish(), restored.finish());
     }
+
+    /// A snapshot that becomes rows only later, when other trades were worked on, is the state of when it was taken.
+    #[test]
+    fn a_snapshot_keeps_its_moment(rows in trades(), cut in any::<prop::sample::Index>()) {
+        let (before, after) = rows.split_at(cut.index(rows.len()));
+        let mut bench = Bench::new(Windows::new(vec![SECOND, 10 * SECOND], 5 * SECOND));
+        bench.advance(vec![batch(before, 0)], 0);
+        let (now, later) = (bench.merger.snapshot()(), bench.merger.snapshot());
+        bench.advance(vec![batch(after, 1)], 15 * SECOND);
+        bench.finish();
+        prop_assert_eq!(later(), now);
+    }
 }
 
 #[test]

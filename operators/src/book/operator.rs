@@ -1,6 +1,7 @@
 //! The books of all instruments as a [`Keyed`] state machine: rows in, metrics, events and snapshots out.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use model::kinds::{
@@ -17,6 +18,7 @@ use super::state::{Book, Happening, Machine, Watch};
 use super::{Plan, SnapshotPlan};
 use crate::cause::Causes;
 use crate::instruments::{Instrument, Instruments, NONE, StateBuilder, read_state, states};
+use crate::pages::Pages;
 use crate::rows::bury;
 use crate::{Advance, Keyed, Output, Snapshot};
 
@@ -31,12 +33,23 @@ const MALFORMED: &str = "malformed";
 pub struct Books {
     plan: Plan,
     instruments: Instruments,
-    books: Vec<Kept>,
+    books: Pages<Arc<Kept>>,
+    awaiting: Awaiting,
     made: Made,
 }
 
+/// The books that await a sample, so that not all need be asked.
+#[derive(Debug)]
+struct Awaiting {
+    numbers: Vec<u32>,
+    /// Whether a number is among them.
+    listed: Vec<bool>,
+    /// No sample is due before the watermark is here.
+    due: Micros,
+}
+
 /// What is kept of an instrument.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Kept {
     machine: Machine,
     metrics: Sampling,
@@ -58,13 +71,15 @@ struct Made {
 impl Books {
     /// Books that know nothing yet.
     pub fn new(plan: Plan) -> Self {
-        Books { plan, instruments: Instruments::default(), books: Vec::new(), made: Made::default() }
+        let awaiting = Awaiting { numbers: Vec::new(), listed: Vec::new(), due: Micros::MAX };
+        Books { plan, instruments: Instruments::default(), books: Pages::default(), awaiting, made: Made::default() }
     }
 
     /// The state machine of an instrument, if it was heard of.
     #[cfg(test)]
     pub(super) fn machine(&self, symbol: &str) -> Option<&Machine> {
-        (0..self.books.len()).find(|i| *self.instruments.get(*i as u32).symbol == *symbol).map(|i| &self.books[i].machine)
+        let number = (0..self.instruments.len() as u32).find(|n| *self.instruments.get(*n).symbol == *symbol)?;
+        self.books.get(number as usize).map(|kept| &kept.machine)
     }
 
     /// Takes the rows of one origin.
@@ -79,7 +94,6 @@ impl Books {
                 Err(error) => (0..batch.len()).for_each(|row| bury(batch, row, MALFORMED, &error.to_string(), advance.time, out)),
             }
         }
-        self.books.resize_with(self.instruments.len(), Kept::default);
         let (mut used, mut ignored) = (0, 0);
         for (b, row) in in_source_order(&lengths) {
             let (batch, view, numbers) = &opened[b];
@@ -102,7 +116,7 @@ impl Books {
 
     /// Takes one row. Returns whether it was of use.
     fn step(&mut self, advance: &Advance, number: u32, row: Row<'_>) -> bool {
-        let kept = &mut self.books[number as usize];
+        let kept = Arc::make_mut(self.books.entry(number as usize));
         let mut recorder = Recorder {
             plan: &self.plan,
             instrument: self.instruments.get(number),
@@ -111,28 +125,76 @@ impl Books {
             made: &mut self.made,
             now: i64::try_from(advance.time).unwrap_or(i64::MAX).saturating_mul(1_000),
         };
-        match row {
+        let used = match row {
             Row::Delta(delta) => kept.machine.delta(delta, self.plan.limits, &mut recorder),
             Row::Snapshot(snapshot) => kept.machine.snapshot(snapshot, &mut recorder),
             Row::Quote(quote) => kept.machine.quote(quote),
             Row::Foreign => false,
+        };
+        self.awaiting.note(number, kept.due(&self.plan));
+        used
+    }
+
+    /// Gives the samples of spans that are over, in the order of the instruments.
+    fn sample(&mut self, watermark: Micros) {
+        for number in self.awaiting.take(watermark) {
+            if self.due(number).is_some_and(|due| due <= watermark) {
+                let Kept { machine, metrics, snapshots } = Arc::make_mut(self.books.entry(number as usize));
+                let instrument = self.instruments.get(number);
+                // One that is given up gave its last samples when it was.
+                if let Some(book) = machine.book() {
+                    if self.plan.every.is_some_and(|every| metrics.passed(every, watermark)) {
+                        self.plan.measure.push(instrument, book, &mut self.made.metrics);
+                    }
+                    if let Some(plan) = self.plan.snapshots
+                        && snapshots.passed(plan.every, watermark)
+                    {
+                        self.made.snapshot(instrument, book, &plan);
+                    }
+                }
+            }
+            self.awaiting.note(number, self.due(number));
         }
     }
 
-    /// Gives the samples of spans that are over.
-    fn sample(&mut self, watermark: Micros) {
-        for (number, kept) in (0_u32..).zip(&mut self.books) {
-            let Some(book) = kept.machine.book() else { continue };
-            let instrument = self.instruments.get(number);
-            if self.plan.every.is_some_and(|every| kept.metrics.passed(every, watermark)) {
-                self.plan.measure.push(instrument, book, &mut self.made.metrics);
-            }
-            if let Some(plan) = self.plan.snapshots
-                && kept.snapshots.passed(plan.every, watermark)
-            {
-                self.made.snapshot(instrument, book, &plan);
-            }
+    /// The watermark at which a book's sample is due, if it awaits one.
+    fn due(&self, number: u32) -> Option<Micros> {
+        self.books.get(number as usize)?.due(&self.plan)
+    }
+}
+
+impl Kept {
+    /// The watermark at which a sample is due, if one is awaited.
+    fn due(&self, plan: &Plan) -> Option<Micros> {
+        let metrics = plan.every.and_then(|every| self.metrics.end(every));
+        let snapshots = plan.snapshots.and_then(|s| self.snapshots.end(s.every));
+        metrics.into_iter().chain(snapshots).min()
+    }
+}
+
+impl Awaiting {
+    /// A book awaits a sample, or none.
+    fn note(&mut self, number: u32, due: Option<Micros>) {
+        let Some(due) = due else { return };
+        self.due = self.due.min(due);
+        if self.listed.len() <= number as usize {
+            self.listed.resize(number as usize + 1, false);
         }
+        if !std::mem::replace(&mut self.listed[number as usize], true) {
+            self.numbers.push(number);
+        }
+    }
+
+    /// All books, in order, if a sample is due at this watermark. Those that go on awaiting one must be noted again.
+    fn take(&mut self, watermark: Micros) -> Vec<u32> {
+        if watermark < self.due {
+            return Vec::new();
+        }
+        self.due = Micros::MAX;
+        let mut numbers = std::mem::take(&mut self.numbers);
+        numbers.iter().for_each(|number| self.listed[*number as usize] = false);
+        numbers.sort_unstable();
+        numbers
     }
 }
 
@@ -156,19 +218,24 @@ impl Keyed for Books {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let mut rows = StateBuilder::default();
-        for (number, kept) in (0_u32..).zip(&self.books) {
-            rows.push(self.instruments.get(number), PART, kept);
-        }
-        let rows = rows.finish();
-        Box::new(move || vec![rows])
+        let (instruments, books) = (self.instruments.groups(), self.books.clone());
+        Box::new(move || {
+            let groups = instruments.zip(books.into_groups()).map(|(instruments, books)| {
+                let mut rows = StateBuilder::default();
+                for ((_, instrument), kept) in instruments.iter().zip(books.iter()) {
+                    rows.push(instrument, PART, &**kept);
+                }
+                rows.finish()
+            });
+            groups.collect()
+        })
     }
 
     fn restore(&mut self, state: &[RecordBatch]) {
-        states(state, |[venue, market, symbol], _, bytes| {
-            let number = self.instruments.number(venue, market, symbol) as usize;
-            self.books.resize_with(self.instruments.len(), Kept::default);
-            self.books[number] = read_state(bytes);
+        states(state, &mut self.instruments, |number, _, bytes| {
+            let kept: Kept = read_state(bytes);
+            self.awaiting.note(number, kept.due(&self.plan));
+            *self.books.entry(number as usize) = Arc::new(kept);
         });
     }
 }

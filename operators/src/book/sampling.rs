@@ -22,7 +22,12 @@ impl Sampling {
 
     /// Whether a sample is due now that event time has come to the watermark.
     pub fn passed(&mut self, every: Micros, watermark: Micros) -> bool {
-        self.due(|span| span.saturating_add(1).saturating_mul(every) <= watermark)
+        self.due(|span| end(span, every) <= watermark)
+    }
+
+    /// The watermark at which a sample is due; `None` while none is awaited.
+    pub fn end(&self, every: Micros) -> Option<Micros> {
+        self.span.map(|span| end(span, every))
     }
 
     fn due(&mut self, over: impl Fn(i64) -> bool) -> bool {
@@ -32,6 +37,11 @@ impl Sampling {
         }
         due
     }
+}
+
+/// Where a span of event time ends.
+fn end(span: i64, every: Micros) -> Micros {
+    span.saturating_add(1).saturating_mul(every)
 }
 
 #[cfg(test)]

@@ -459,6 +459,46 @@ proptest! {
         prop_assert_eq!(timeless(&whole), timeless(&parts));
         prop_assert!(parts.account.totals().balances() && whole.account.totals().balances());
     }
+
+    /// A snapshot that becomes rows only later, when other updates were worked on, is the state of when it was taken.
+    #[test]
+    fn a_snapshot_keeps_its_moment(steps in proptest::collection::vec((0_usize..3, 0_u8..10), 1..60), taken in 0_usize..60) {
+        let mut rig = Rig::new(plan(r#"{ "every": "5us", "snapshots": { "every": "11us" } }"#));
+        let mut rows = Rows::default();
+        let mut snapshots = (rig.books.snapshot()(), rig.books.snapshot());
+        for (i, (instrument, what)) in steps.into_iter().enumerate() {
+            if i == taken {
+                snapshots = (rig.books.snapshot()(), rig.books.snapshot());
+            }
+            let (symbol, at) = (["A", "B", "C"][instrument], i as i64 + 1);
+            match what {
+                0 => snapshot(&mut rows, symbol, at, at, "venue"),
+                1 => quote(&mut rows, symbol, at, Some(at + 2)),
+                2 => delta(&mut rows, symbol, at, at + 1, at + 1),
+                _ => delta(&mut rows, symbol, at, 1, at),
+            }
+            rig.advance(rows.batches(i as u64), at);
+        }
+        let (now, later) = snapshots;
+        prop_assert_eq!(later(), now);
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_stored_alike() {
+    let mut rig = Rig::new(plan("{}"));
+    let mut rows = Rows::default();
+    (0..5_000).for_each(|i| snapshot(&mut rows, &format!("C{i}"), i, 0, "venue"));
+    rig.advance(rows.batches(1), 1);
+    let before = rig.books.snapshot()();
+    delta(&mut rows, "C4999", 5_000, 1, 1);
+    rig.advance(rows.batches(2), 2);
+    let after = rig.books.snapshot()();
+    assert_eq!(before.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [4_096, 904]);
+    assert!(before[0] == after[0] && before[1] != after[1]);
+    let mut restored = Books::new(plan("{}"));
+    restored.restore(&after);
+    assert_eq!(restored.snapshot()(), after, "also when a run went on from it");
 }
 
 #[test]
