@@ -50,7 +50,7 @@ fn from_a_kill_to_flowing_rows() {
     }
     std::fs::write(place.folder.path().join("trades.csv"), text).unwrap();
     let pipeline = format!(
-        "name = \"victim\"\n[sources.trades]\ntype = \"file\"\npath = \"{}\"\nformat = \"csv\"\nkind = \"trade\"\npace = 1.0\n[operators.bars]\ntype = \"bars\"\ninputs = [\"trades\"]\nevery = \"1h\"\n[sinks.cold]\ntype = \"parquet\"\ninputs = [\"trades\"]\ninterval = \"100ms\"\n[sinks.bars]\ntype = \"parquet\"\ninputs = [\"bars\"]\ninterval = \"100ms\"\n",
+        "name = \"victim\"\n[sources.trades]\ntype = \"file\"\npath = \"{}\"\nformat = \"csv\"\nkind = \"trade\"\npace = 1.0\n[operators.bars]\ntype = \"bars\"\ninputs = [\"trades\"]\nevery = \"1h\"\n[sinks.cold]\ntype = \"parquet\"\ninputs = [\"trades\"]\ninterval = \"100ms\"\n[sinks.windows]\ntype = \"parquet\"\ninputs = [\"bars\"]\ninterval = \"100ms\"\n",
         place.folder.path().join("trades.csv").display()
     );
     std::fs::write(place.file(), pipeline).unwrap();
