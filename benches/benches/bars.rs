@@ -50,7 +50,7 @@ impl Keyed for Swallow {
     fn advance(&mut self, _: &Advance, batches: Vec<Batch>, _: &mut Output) {
         black_box(batches);
     }
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
         Box::new(Vec::new)
     }
     fn restore(&mut self, _: &[RecordBatch]) {}

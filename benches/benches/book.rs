@@ -57,13 +57,17 @@ fn snapshot(random: &mut Random) -> Batch {
         event_time: None,
         receive_time: Some(0),
         frame: Some(0),
-        sequence: 0,
+        sequence: Some(0),
         origin: "venue",
         bid_prices: &bid_prices,
         bid_quantities: &bid_quantities,
         ask_prices: &ask_prices,
         ask_quantities: &ask_quantities,
         contracts: false,
+        depth: None,
+        checksum: None,
+        price_digits: None,
+        quantity_digits: None,
     });
     Batch::new(&BOOK_SNAPSHOT, rows.finish(), Origin { source: 0, chunk: 0 })
 }
@@ -82,14 +86,17 @@ fn deltas(random: &mut Random) -> Batch {
             event_time: update * 10_000,
             receive_time: None,
             frame: Some(update),
-            first_sequence: update,
-            last_sequence: update,
+            first_sequence: Some(update),
+            last_sequence: Some(update),
             previous_sequence: None,
             bid_prices: &bid_prices,
             bid_quantities: &bid_quantities,
             ask_prices: &ask_prices,
             ask_quantities: &ask_quantities,
             contracts: false,
+            checksum: None,
+            price_digits: None,
+            quantity_digits: None,
         });
     }
     Batch::new(&BOOK_DELTA, rows.finish(), Origin { source: 0, chunk: 1 })

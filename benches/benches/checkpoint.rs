@@ -205,13 +205,17 @@ fn books() {
                         event_time: Some(clock),
                         receive_time: Some(clock),
                         frame: Some(clock),
-                        sequence,
+                        sequence: Some(sequence),
                         origin: "venue",
                         bid_prices: &bids,
                         bid_quantities: &sizes,
                         ask_prices: &asks,
                         ask_quantities: &sizes,
                         contracts: false,
+                        depth: None,
+                        checksum: None,
+                        price_digits: None,
+                        quantity_digits: None,
                     });
                     continue;
                 }
@@ -223,14 +227,17 @@ fn books() {
                     event_time: clock,
                     receive_time: Some(clock),
                     frame: Some(clock),
-                    first_sequence: sequence,
-                    last_sequence: sequence,
+                    first_sequence: Some(sequence),
+                    last_sequence: Some(sequence),
                     previous_sequence: None,
                     bid_prices: &bids[..1],
                     bid_quantities: &size,
                     ask_prices: &asks[..1],
                     ask_quantities: &size,
                     contracts: false,
+                    checksum: None,
+                    price_digits: None,
+                    quantity_digits: None,
                 });
             }
             chunk += 1;

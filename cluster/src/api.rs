@@ -3,15 +3,18 @@
 //! The routes are one table, [`ROUTES`], from which both the server and its OpenAPI document are made, so that the
 //! document cannot leave one out. Every answer is JSON; one that is no success is a [`Problem`].
 //!
+//! Any node of a cluster answers: one that does not lead passes a request on to the one that does, and its answer back.
+//! Where no node leads now, the answer is a problem that says so and can be retried: nothing was done.
+//!
 //! There is no authentication yet, so a node listens on the loopback alone, and refuses requests whose `Host` is not the
 //! loopback: a web page that a browser on this machine shows cannot reach it under a name of its own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -23,14 +26,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::agent::{Agent, NodeView, PipelineView, Refusal};
+use crate::agent::{Agent, Answerer, NodeView, PipelineView, Refusal};
 use crate::definition::{Difference, Spec};
+use crate::host::Order;
 use crate::keeper::Status;
 use crate::log::Lines;
+use crate::remote;
 use crate::store::StoreError;
 
 /// Lines of a log that are answered unless said otherwise.
 pub const LOG_LINES: usize = 100;
+/// The most bytes of a request that is passed on, or that starts a process.
+const MOST_BYTES: usize = 16 << 20;
+/// The header of a request that was passed on: once is enough.
+const FORWARDED: &str = "marketprism-forwarded";
 
 /// Why a request was not answered.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,14 +54,21 @@ pub struct Problem {
     /// What an upgrade that was not accepted would do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,
+    /// Whether nothing was done, and the same request may soon succeed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retry: bool,
 }
 
-/// A number of worker threads.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+/// Numbers of worker threads and processes. What is left out stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rescale {
-    /// From 1 to 1024.
-    pub workers: usize,
+    /// Worker threads of each process, from 1 to 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Processes, from 1 to 64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<usize>,
 }
 
 /// A route of the API.
@@ -92,7 +108,7 @@ pub const ROUTES: &[Route] = &[
         body: None,
         status: 200,
         answer: Some(schema::<Vec<Status>>),
-        problems: &[],
+        problems: &[503],
         handler: || get(list),
     },
     Route {
@@ -158,7 +174,7 @@ pub const ROUTES: &[Route] = &[
         body: None,
         status: 200,
         answer: Some(schema::<Status>),
-        problems: &[404],
+        problems: &[404, 503],
         handler: || get(status),
     },
     Route {
@@ -186,12 +202,12 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: "post",
         path: "/api/v1/pipelines/{name}/rescale",
-        summary: "Give a pipeline another number of worker threads",
+        summary: "Give a pipeline other numbers of worker threads and processes",
         query: &[],
         body: Some(schema::<Rescale>),
         status: 200,
         answer: Some(schema::<Status>),
-        problems: &[400, 404, 422, 503],
+        problems: &[400, 404, 409, 422, 503],
         handler: || post(rescale),
     },
     Route {
@@ -205,7 +221,7 @@ pub const ROUTES: &[Route] = &[
         body: None,
         status: 200,
         answer: Some(schema::<Lines>),
-        problems: &[400, 404],
+        problems: &[400, 404, 503],
         handler: || get(logs),
     },
     Route {
@@ -218,6 +234,17 @@ pub const ROUTES: &[Route] = &[
         answer: Some(schema::<Vec<NodeView>>),
         problems: &[],
         handler: || get(nodes),
+    },
+    Route {
+        method: "post",
+        path: remote::PATH,
+        summary: "For the leader: start a process on this node; the connection becomes its pipes",
+        query: &[],
+        body: Some(schema::<Order>),
+        status: 101,
+        answer: None,
+        problems: &[400],
+        handler: || post(process),
     },
     Route {
         method: "get",
@@ -234,8 +261,8 @@ pub const ROUTES: &[Route] = &[
 
 type Asked = State<Arc<Agent>>;
 
-async fn list(State(agent): Asked) -> Json<Vec<Status>> {
-    Json(agent.list().await)
+async fn list(State(agent): Asked) -> Result<Json<Vec<Status>>, Refusal> {
+    Ok(Json(agent.list().await?))
 }
 
 async fn submit(State(agent): Asked, body: Bytes) -> Result<(StatusCode, Json<Status>), Refusal> {
@@ -274,8 +301,8 @@ async fn stop(State(agent): Asked, Path(name): Path<String>, RawQuery(query): Ra
 }
 
 async fn rescale(State(agent): Asked, Path(name): Path<String>, body: Bytes) -> Result<Json<Status>, Refusal> {
-    let Rescale { workers } = read(&body)?;
-    Ok(Json(agent.rescale(&name, workers).await?))
+    let Rescale { workers, processes } = read(&body)?;
+    Ok(Json(agent.rescale(&name, workers, processes).await?))
 }
 
 async fn logs(State(agent): Asked, Path(name): Path<String>, RawQuery(query): RawQuery) -> Result<Json<Lines>, Refusal> {
@@ -286,6 +313,29 @@ async fn logs(State(agent): Asked, Path(name): Path<String>, RawQuery(query): Ra
 
 async fn nodes(State(agent): Asked) -> Json<Vec<NodeView>> {
     Json(agent.nodes().await)
+}
+
+async fn process(State(agent): Asked, request: Request) -> Result<Response, Refusal> {
+    let (mut parts, body) = request.into_parts();
+    let wanted = parts.headers.get(header::UPGRADE).is_some_and(|protocol| protocol == remote::PROTOCOL);
+    let upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>().filter(|_| wanted).ok_or_else(|| Refusal::Bad {
+        error: format!("the request does not ask for an upgrade to `{}`", remote::PROTOCOL),
+        remedy: "nodes ask each other so; see that all are of one version".into(),
+    })?;
+    let bytes = to_bytes(body, MOST_BYTES).await.map_err(unread)?;
+    let order: Order = read(&bytes)?;
+    tokio::spawn(async move {
+        // Where the connection does not become one of lines, nothing is started.
+        if let Ok(stream) = upgrade.await {
+            remote::serve(hyper_util::rt::TokioIo::new(stream), agent.start_process(order)).await;
+        }
+    });
+    let headers = [(header::CONNECTION, "upgrade"), (header::UPGRADE, remote::PROTOCOL)];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+fn unread(error: axum::Error) -> Refusal {
+    Refusal::Bad { error: format!("the body cannot be read: {error}"), remedy: "send it again; it may have 16 MB".into() }
 }
 
 async fn document() -> Json<Value> {
@@ -332,7 +382,15 @@ impl IntoResponse for Refusal {
             Refusal::Missing(_) => (StatusCode::NOT_FOUND, "`marketprism list` shows those that there are".into()),
             Refusal::Runs { name, .. } => (StatusCode::CONFLICT, format!("stop it first: `marketprism stop {name}`")),
             Refusal::Loses { .. } => (StatusCode::CONFLICT, "repeat it with `--accept` if that is meant".into()),
-            Refusal::NotLeader { .. } => (StatusCode::SERVICE_UNAVAILABLE, "ask that one, or wait until one leads".into()),
+            Refusal::NoLeader(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "repeat the command in some seconds; if none leads then, see that the nodes and the NATS servers run".into(),
+            ),
+            Refusal::Unknown(_) => (StatusCode::SERVICE_UNAVAILABLE, "see whether it was done, then repeat the command".into()),
+            Refusal::NotShared(_) => (
+                StatusCode::CONFLICT,
+                "set `[checkpoints] url = \"s3://...\"` in the `marketprism.toml` beside the pipeline or of the nodes".into(),
+            ),
             Refusal::Store(StoreError::Conflict { .. }) => (StatusCode::CONFLICT, "repeat the command".into()),
             Refusal::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "see the node's own log".into()),
             Refusal::Kept { .. } => (StatusCode::BAD_GATEWAY, "see to it that it can, and repeat the command".into()),
@@ -340,17 +398,18 @@ impl IntoResponse for Refusal {
                 (StatusCode::INTERNAL_SERVER_ERROR, "see that the folder is the node's and the disk has room, then repeat".into())
             }
         };
+        let retry = matches!(self, Refusal::NoLeader(_));
         let (diagnostics, difference) = match self {
             Refusal::Rejected(rejected) => (Some(rejected.diagnostics), None),
             Refusal::Loses { difference, .. } => (None, Some(difference)),
             _ => (None, None),
         };
-        (status, Json(Problem { error, remedy, diagnostics, difference })).into_response()
+        (status, Json(Problem { error, remedy, diagnostics, difference, retry })).into_response()
     }
 }
 
 fn problem(status: StatusCode, error: impl Into<String>, remedy: &str) -> Response {
-    let problem = Problem { error: error.into(), remedy: remedy.to_owned(), diagnostics: None, difference: None };
+    let problem = Problem { error: error.into(), remedy: remedy.to_owned(), diagnostics: None, difference: None, retry: false };
     (status, Json(problem)).into_response()
 }
 
@@ -365,6 +424,73 @@ async fn loopback_only(request: Request, next: Next) -> Response {
         format!("the node does not answer as `{}`", host.unwrap_or_default()),
         "ask it as `localhost` or `127.0.0.1`: it serves this machine alone",
     )
+}
+
+/// Passes a request on to the leader, unless this node leads or the request is for it alone.
+async fn to_the_leader(State(agent): Asked, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let own = path == remote::PATH || path == "/api/v1/openapi.json" || !path.starts_with("/api/v1/");
+    match agent.answerer() {
+        _ if own => next.run(request).await,
+        Answerer::Here => next.run(request).await,
+        // What this node sees of the others is worth most when none leads.
+        Answerer::Nobody if path == "/api/v1/nodes" => next.run(request).await,
+        Answerer::Nobody => Refusal::NoLeader("no node leads the cluster now".into()).into_response(),
+        Answerer::Other(leader) if request.headers().contains_key(FORWARDED) => {
+            Refusal::NoLeader(format!("node `{}` was taken for the leader, but `{}` leads", agent.name(), leader.node)).into_response()
+        }
+        Answerer::Other(leader) => {
+            let gone = agent.no_longer_led_by(&leader);
+            let reading = *request.method() == Method::GET;
+            tokio::select! {
+                answer = forward(agent.http(), &leader.address, request) => answer.unwrap_or_else(|failure| match failure {
+                    Unforwarded::Request(refusal) => refusal,
+                    Unforwarded::Unsent(why) => Refusal::NoLeader(format!("node `{}`, which leads, cannot be reached: {why}", leader.node)),
+                    Unforwarded::Unanswered(why) => lost(&leader.node, &why, reading),
+                }.into_response()),
+                () = gone => lost(&leader.node, "it does not lead any more", reading).into_response(),
+            }
+        }
+    }
+}
+
+/// What is known when a leader does not answer: of a request that reads, that it can be repeated.
+fn lost(node: &str, why: &str, reading: bool) -> Refusal {
+    let what = format!("node `{node}`, which led, did not answer: {why}");
+    if reading { Refusal::NoLeader(what) } else { Refusal::Unknown(what) }
+}
+
+/// Why a request was not passed on.
+enum Unforwarded {
+    /// It cannot be read.
+    Request(Refusal),
+    /// The leader has not got it.
+    Unsent(String),
+    /// The leader may have got it.
+    Unanswered(String),
+}
+
+async fn forward(http: &reqwest::Client, address: &str, request: Request) -> Result<Response, Unforwarded> {
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, MOST_BYTES).await.map_err(|error| Unforwarded::Request(unread(error)))?;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut asked = http.request(parts.method, format!("http://{address}{path}")).header(FORWARDED, "1").body(body);
+    if let Some(of) = parts.headers.get(header::CONTENT_TYPE) {
+        asked = asked.header(header::CONTENT_TYPE, of);
+    }
+    let unanswered = |error: reqwest::Error| {
+        let why = crate::client::reason(&error);
+        if error.is_connect() { Unforwarded::Unsent(why) } else { Unforwarded::Unanswered(why) }
+    };
+    let answer = asked.send().await.map_err(unanswered)?;
+    let status = answer.status();
+    let of = answer.headers().get(header::CONTENT_TYPE).cloned();
+    let body = answer.bytes().await.map_err(unanswered)?;
+    let mut response = (status, Body::from(body)).into_response();
+    if let Some(of) = of {
+        response.headers_mut().insert(header::CONTENT_TYPE, of);
+    }
+    Ok(response)
 }
 
 /// Whether a `Host` header names the loopback, with any port.
@@ -418,7 +544,11 @@ pub async fn serve(agent: Arc<Agent>, listener: TcpListener) -> std::io::Result<
         problem(StatusCode::METHOD_NOT_ALLOWED, "the route has no such method", "GET /api/v1/openapi.json lists those that it has")
     };
     let router = ROUTES.iter().fold(Router::new(), |router, route| router.route(route.path, (route.handler)()));
-    let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method).layer(middleware::from_fn(loopback_only));
+    let router = router
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(agent.clone(), to_the_leader))
+        .layer(middleware::from_fn(loopback_only));
     axum::serve(listener, router.with_state(agent)).await
 }
 

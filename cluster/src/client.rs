@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
 
 use crate::agent::{NodeView, PipelineView};
 use crate::api::{Problem, Rescale};
@@ -14,6 +15,11 @@ use crate::log::Lines;
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a request is repeated while no node leads.
+const LEADERLESS: Duration = Duration::from_secs(15);
+/// The pause before it is repeated.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Why a node did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +66,18 @@ impl Client {
         Ok(Client { http, base })
     }
 
+    /// Asks, again and again while the cluster chooses another leader.
     async fn ask(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Vec<u8>, ClientError> {
+        let begun = Instant::now();
+        loop {
+            match self.ask_once(method.clone(), path, body.clone()).await {
+                Err(ClientError::Refused(problem)) if problem.retry && begun.elapsed() < LEADERLESS => sleep(PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn ask_once(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Vec<u8>, ClientError> {
         let mut request = self.http.request(method, format!("{}/api/v1/{path}", self.base));
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body);
@@ -131,12 +148,12 @@ impl Client {
         self.read(Method::POST, &of(name, "/start"), None).await
     }
 
-    /// Gives a pipeline another number of workers.
+    /// Gives a pipeline other numbers of workers and processes.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn rescale(&self, name: &str, workers: usize) -> Result<Status, ClientError> {
-        self.read(Method::POST, &of(name, "/rescale"), Some(json(&Rescale { workers }))).await
+    pub async fn rescale(&self, name: &str, how: &Rescale) -> Result<Status, ClientError> {
+        self.read(Method::POST, &of(name, "/rescale"), Some(json(how))).await
     }
 
     /// What an upgrade would do.
@@ -195,7 +212,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// The innermost reason of an error: the outer ones only repeat the address.
-fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
         innermost = source;

@@ -28,9 +28,12 @@ pub struct Spec {
     /// `KEY=VALUE` over keys of the pipeline or the settings, as in `--set`.
     #[serde(default)]
     pub overrides: Vec<String>,
-    /// Number of worker threads. Without it, the settings say.
+    /// Number of worker threads of each process. Without it, the settings say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
+    /// Number of processes, which are spread over the nodes. Without it, one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<usize>,
 }
 
 /// What a checked pipeline computes.
@@ -72,6 +75,9 @@ pub struct Definition {
     /// Whether it has taken the place of one that computed something else: what that gathered was agreed to be lost.
     #[serde(default)]
     pub upgraded: bool,
+    /// What it was when it last ran, until it has run as it is. Only that can finish a commit that was broken off.
+    #[serde(default)]
+    pub before: Option<Spec>,
     /// How it came to its end, if it has.
     #[serde(default)]
     pub ended: Option<Ended>,
@@ -167,7 +173,7 @@ fn read(key: &str, entry: &Entry) -> Result<(Definition, Revision), StoreError> 
     let definition = serde_json::from_slice(&entry.value).map_err(|error| StoreError::Unavailable {
         place: format!("key `{key}`"),
         reason: format!("it holds no definition: {error}"),
-        remedy: "an older or newer program wrote it; use that one, or remove the key and submit the pipeline again",
+        remedy: "an older or newer program wrote it; use that one, or remove the key and submit the pipeline again".into(),
     })?;
     Ok((definition, entry.revision))
 }

@@ -1,49 +1,42 @@
-//! Does what a [`Supervisor`] says: one task per pipeline, which owns the pipeline's process.
+//! Does what a [`Supervisor`] says: one task per pipeline, which owns the processes of its generation.
 //!
-//! Before a process is started, its generation is in the store, written by compare-and-set with the leader's epoch. The
-//! process is in a group of its own, so that Ctrl-C on a terminal reaches the agent alone, and it dies with the keeper: its
-//! standard input is a pipe of which the keeper holds the other end, see [`crate::protocol`].
+//! Before processes are started, their generation is in the store, written by compare-and-set with the leader's epoch. They
+//! are started on the nodes that live, see [`crate::host`], and die with the keeper; and the keeper ends with the
+//! leadership that it was started in, without being told, so that no store or network that hangs can keep it.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::definition::{self, Definition, Generation};
+use crate::definition::{self, Definition, Generation, Spec};
+use crate::group::Group;
+pub use crate::group::ProcessView;
+use crate::host::{Host, Hosts, Order, Process, Said, Told, place};
+use crate::lease::Leadership;
 use crate::log::{Lines, Log};
-use crate::protocol::{Assignment, DRAIN, Line, NodeReport, REFUSED, Report};
+use crate::protocol::{DRAIN, NodeReport, PEERS, PING, Report};
 use crate::store::Store;
 use crate::supervisor::{Action, Desired, Ended, Event, Exit, Policy, State, Supervisor, Want};
-
-/// Last lines of a process's standard error that are searched for the cause of its end.
-const TAIL: usize = 12;
 
 /// What a keeper has from its node.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// The program whose hidden command `worker` runs a pipeline.
-    pub program: PathBuf,
     /// The node's data folder, absolute.
     pub data: PathBuf,
-    /// The folder of the node's settings, absolute.
-    pub settings_folder: PathBuf,
-    /// `KEY=VALUE` over settings that the node was started with. Those of a pipeline win.
-    pub overrides: Vec<String>,
     /// How patient supervisors are.
     pub policy: Policy,
     /// The cluster store.
     pub store: Arc<dyn Store>,
+    /// The nodes that processes can be started on.
+    pub hosts: Hosts,
 }
 
 impl Site {
@@ -109,9 +102,11 @@ pub struct Status {
     pub desired: Desired,
     /// Its last process.
     pub generation: Option<Generation>,
-    /// The identifier of that process, while it runs.
+    /// The identifier of its first process, while it runs.
     pub process: Option<u32>,
-    /// Number of worker threads; without it, the settings say.
+    /// Its processes, while they run.
+    pub processes: Vec<ProcessView>,
+    /// Number of worker threads of each process; without it, the settings say.
     pub workers: Option<usize>,
     /// A hash of what it computes.
     pub plan: String,
@@ -146,8 +141,10 @@ struct Shared {
 struct View {
     definition: Definition,
     supervisor: Supervisor,
-    process: Option<u32>,
+    processes: Vec<ProcessView>,
     report: Option<Report>,
+    /// Whether it runs as it was before it was changed.
+    finishing: bool,
 }
 
 impl Shared {
@@ -166,7 +163,8 @@ enum Message {
     /// And whom to tell when it was acted on.
     Define(Definition, oneshot::Sender<()>),
     Close(Desired),
-    Said(u64, Report),
+    /// All processes of a generation have told how they are.
+    Reported(u64, bool),
     Gone(u64, Exit),
 }
 
@@ -180,29 +178,36 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Begins to keep a pipeline, with the epoch of the leader for whom it is done. Returns when it has acted on the
+    /// Begins to keep a pipeline, as long as the leadership lasts for which it is done. Returns when it has acted on the
     /// definition.
     ///
     /// # Errors
     /// The pipeline's log cannot be opened.
-    pub async fn start(site: Arc<Site>, epoch: u64, definition: Definition) -> io::Result<Keeper> {
+    pub async fn start(site: Arc<Site>, leadership: Leadership, definition: Definition) -> io::Result<Keeper> {
         let log = Log::open(&site.logs(), &definition.name)?;
         let origin = Instant::now();
         let supervisor = Supervisor::new(site.policy, definition.version, definition.ended.clone(), Duration::ZERO);
-        let view = View { definition: definition.clone(), supervisor: supervisor.clone(), process: None, report: None };
+        let view =
+            View { definition: definition.clone(), supervisor: supervisor.clone(), processes: Vec::new(), report: None, finishing: false };
         let shared = Arc::new(Shared { log: Mutex::new(log), view: Mutex::new(view) });
         let (mailbox, messages) = mpsc::unbounded_channel();
         let work = Work {
             site,
-            epoch,
+            epoch: leadership.epoch,
             origin,
             definition: definition.clone(),
             supervisor,
-            process: None,
+            finishing: false,
+            orders: None,
             shared: shared.clone(),
             mailbox: mailbox.downgrade(),
         };
-        let task = tokio::spawn(work.run(messages));
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                () = work.run(messages) => {}
+                () = leadership.is_over() => {}
+            }
+        });
         let keeper = Keeper { mailbox, shared, task: Some(task), origin };
         keeper.define(definition).await;
         Ok(keeper)
@@ -216,7 +221,7 @@ impl Keeper {
         let _ = done.await;
     }
 
-    /// Whether it keeps nothing any more, because it panicked.
+    /// Whether it keeps nothing any more, because its leadership is over.
     pub fn is_over(&self) -> bool {
         self.task.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -232,7 +237,7 @@ impl Keeper {
     /// How the pipeline is.
     pub fn status(&self) -> Status {
         let view = self.shared.view();
-        let View { definition, supervisor, process, report } = &*view;
+        let View { definition, supervisor, processes, report, finishing } = &*view;
         let now = self.origin.elapsed();
         let mut report = report.clone().unwrap_or_default();
         let state = state_name(supervisor.state());
@@ -244,9 +249,12 @@ impl Keeper {
             State::Failed(cause) => Some(cause.clone()),
             State::Killed { crash } => crash.clone(),
             State::BackingOff { .. } | State::Stopped => last_crash,
-            State::Starting => {
-                Some(last_crash.map_or("it opens its sources and sinks".into(), |crash| format!("the last process crashed: {crash}")))
+            State::Starting | State::Running if *finishing && report.waiting.is_none() => {
+                Some("it finishes what it had begun to commit before it was changed".into())
             }
+            State::Starting => report.waiting.clone().or_else(|| {
+                Some(last_crash.map_or("it opens its sources and sinks".into(), |crash| format!("the last process crashed: {crash}")))
+            }),
             State::Running => report.waiting.clone(),
             State::Draining { .. } | State::Finished => None,
         };
@@ -266,7 +274,8 @@ impl Keeper {
             seconds: now.saturating_sub(supervisor.since()).as_secs_f64(),
             desired: definition.desired,
             generation: definition.generation.clone(),
-            process: *process,
+            process: processes.first().and_then(|p| p.process),
+            processes: processes.clone(),
             workers: definition.spec.workers,
             plan: definition.plan.hash.clone(),
             crashes: supervisor.crashes(),
@@ -307,16 +316,26 @@ struct Work {
     origin: Instant,
     definition: Definition,
     supervisor: Supervisor,
-    process: Option<Process>,
+    /// Whether the pipeline as it was before is to run, to finish what it had begun to commit.
+    finishing: bool,
+    orders: Option<Orders>,
     shared: Arc<Shared>,
     mailbox: mpsc::WeakUnboundedSender<Message>,
 }
 
-/// A process that runs. Dropping this closes its standard input, at which it ends.
-struct Process {
+/// The processes of a generation. They are killed when this is dropped.
+struct Orders {
     generation: u64,
-    lines: mpsc::UnboundedSender<String>,
-    kill: Option<oneshot::Sender<()>>,
+    /// The version of the definition, and what runs.
+    version: u64,
+    spec: Spec,
+    give: mpsc::UnboundedSender<Asked>,
+}
+
+/// What is asked of the processes of a generation.
+enum Asked {
+    Drain,
+    Kill,
 }
 
 impl Work {
@@ -343,19 +362,21 @@ impl Work {
                         }
                         Event::Want(self.definition.want())
                     }
-                    Some(Message::Said(generation, report)) => {
-                        if self.process.as_ref().is_none_or(|p| p.generation != generation) {
+                    Some(Message::Reported(generation, running)) => {
+                        if self.orders.as_ref().is_none_or(|o| o.generation != generation) {
                             continue;
                         }
-                        let running = report.running;
-                        self.shared.view().report = Some(report);
+                        if running && !self.finishing && self.definition.before.is_some() {
+                            self.note_ran().await;
+                        }
                         Event::Reported { running }
                     }
                     Some(Message::Gone(generation, exit)) => {
-                        if self.process.as_ref().is_none_or(|p| p.generation != generation) {
+                        if self.orders.as_ref().is_none_or(|o| o.generation != generation) {
                             continue;
                         }
-                        self.process = None;
+                        let exit = self.made_way(exit).await;
+                        self.orders = None;
                         Event::Exited(exit)
                     }
                 },
@@ -382,14 +403,14 @@ impl Work {
                         }
                     }
                     Action::Drain => {
-                        if let Some(process) = &self.process {
-                            // A process that is gone says so itself.
-                            let _ = process.lines.send(DRAIN.to_owned());
+                        if let Some(orders) = &self.orders {
+                            // Processes that are gone say so themselves.
+                            let _ = orders.give.send(Asked::Drain);
                         }
                     }
                     Action::Kill => {
-                        if let Some(kill) = self.process.as_mut().and_then(|p| p.kill.take()) {
-                            let _ = kill.send(());
+                        if let Some(orders) = &self.orders {
+                            let _ = orders.give.send(Asked::Kill);
                         }
                     }
                     Action::Record(ended) => self.record(ended).await,
@@ -413,8 +434,8 @@ impl Work {
             let mut view = self.shared.view();
             view.definition = self.definition.clone();
             view.supervisor = self.supervisor.clone();
-            if self.process.is_none() {
-                view.process = None;
+            if self.orders.is_none() {
+                view.processes.clear();
             }
         }
     }
@@ -438,7 +459,39 @@ impl Work {
         }
     }
 
-    /// Records a new generation and starts its process.
+    /// What the end of a generation means where the pipeline was changed and the one before it did not drain: that one runs
+    /// again until it has committed what it had begun, and then the new one.
+    async fn made_way(&mut self, exit: Exit) -> Exit {
+        match exit {
+            Exit::Unfinished(_) if !self.finishing && self.definition.before.is_some() => {
+                self.finishing = true;
+                Exit::MadeWay
+            }
+            Exit::Drained | Exit::Finished if self.finishing => {
+                self.finishing = false;
+                self.note_ran().await;
+                Exit::MadeWay
+            }
+            exit => exit,
+        }
+    }
+
+    /// Records that nothing is left to finish for what ran before the generation at hand.
+    async fn note_ran(&mut self) {
+        let Some(Orders { version, spec, .. }) = &self.orders else { return };
+        // If the pipeline was changed once more meanwhile, this generation is what it was before.
+        let change = |d: &mut Definition| {
+            d.before = (d.version != *version).then(|| spec.clone());
+            true
+        };
+        match definition::change(self.site.store.as_ref(), &self.definition.name, change).await {
+            Ok(stored) => self.definition.before = stored.and_then(|(stored, _)| stored.before),
+            // It is tried again with the next report.
+            Err(error) => tracing::warn!(pipeline = self.definition.name, "that it has run as it is now is not recorded: {error}"),
+        }
+    }
+
+    /// Records a new generation and starts its processes.
     async fn start(&mut self) -> Result<(), String> {
         let number = self.definition.generation.as_ref().map_or(0, |g| g.number);
         let generation = |last: u64| Generation { number: last + 1, epoch: self.epoch, nonce: uuid::Uuid::new_v4().to_string() };
@@ -459,153 +512,176 @@ impl Work {
         }
         self.definition.generation.clone_from(&stored.generation);
         let generation = stored.generation.ok_or("its generation was not recorded")?;
-        let mut spec = stored.spec;
-        spec.overrides.splice(0..0, self.site.overrides.iter().cloned());
-        let folder = PathBuf::from(&spec.folder);
-        let path = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| format!("{} is not Unicode", path.display()));
-        let assignment = Assignment {
-            generation: generation.clone(),
-            spec,
-            accept: stored.upgraded,
-            data: path(&self.site.data)?,
-            settings_folder: path(&self.site.settings_folder)?,
-        };
-        let line = serde_json::to_string(&assignment).map_err(|e| e.to_string())?;
-        if !folder.is_dir() {
-            return Err(format!("the folder {}, in which its relative paths start, does not exist on this node", folder.display()));
+        let hosts = self.site.hosts.lock().expect("no holder panics").clone();
+        // A node that is gone would be found silent only later.
+        let hosts: Vec<Arc<dyn Host>> = hosts.into_values().filter(|host| !host.is_lost()).collect();
+        if hosts.is_empty() {
+            return Err("no node lives".into());
         }
-        let child = Command::new(&self.site.program)
-            .arg("worker")
-            .current_dir(&folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|e| format!("{} cannot be started: {e}", self.site.program.display()))?;
-        let (lines, to_write) = mpsc::unbounded_channel();
-        let (kill, killed) = oneshot::channel();
-        // The channel lives as long as this process is kept.
-        let _ = lines.send(line);
-        self.process = Some(Process { generation: generation.number, lines, kill: Some(kill) });
+        let before = stored.before.filter(|_| self.finishing);
+        self.finishing = before.is_some();
+        let (spec, accept) = before.map_or((stored.spec, stored.upgraded), |before| (before, false));
+        let processes = spec.processes.unwrap_or(1);
+        let starting: Vec<(Arc<dyn Host>, Order)> = (0..processes)
+            .map(|process| {
+                let order = Order {
+                    pipeline: self.definition.name.clone(),
+                    generation: generation.clone(),
+                    spec: spec.clone(),
+                    accept,
+                    process,
+                    processes,
+                };
+                (hosts[place(&self.definition.name, process, hosts.len())].clone(), order)
+            })
+            .collect();
+        let (give, asked) = mpsc::unbounded_channel();
+        if self.finishing {
+            self.shared.log("-- finishing what it had begun to commit before it was changed");
+            give.send(Asked::Drain).expect("the other end is here");
+        }
+        self.orders = Some(Orders { generation: generation.number, version: stored.version, spec, give });
+        let group = Group::new(starting.iter().map(|(host, _)| host.node().to_owned()));
         let mut view = self.shared.view();
         view.report = None;
-        view.process = child.id();
+        view.finishing = self.finishing;
+        view.processes = group.processes();
         drop(view);
-        tokio::spawn(attend(child, generation.number, to_write, killed, self.shared.clone(), self.mailbox.clone()));
+        let attendant = Attendant {
+            generation: generation.number,
+            group,
+            tell: Vec::new(),
+            origin: self.origin,
+            shared: self.shared.clone(),
+            mailbox: self.mailbox.clone(),
+        };
+        tokio::spawn(attendant.attend(starting, asked));
         Ok(())
     }
 }
 
-/// Looks after a process until it is gone, and tells what it says and how it ended.
-async fn attend(
-    mut child: Child,
+/// Looks after the processes of a generation until they are gone, and tells what they say and how they ended.
+struct Attendant {
     generation: u64,
-    mut to_write: mpsc::UnboundedReceiver<String>,
-    killed: oneshot::Receiver<()>,
+    group: Group,
+    tell: Vec<mpsc::UnboundedSender<Told>>,
+    origin: Instant,
     shared: Arc<Shared>,
     mailbox: mpsc::WeakUnboundedSender<Message>,
-) {
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else { return };
-    let tell = |message| {
-        if let Some(mailbox) = mailbox.upgrade() {
+}
+
+impl Attendant {
+    /// Ends as soon as nothing is asked any more: dropping the handles of the processes kills them.
+    async fn attend(mut self, starting: Vec<(Arc<dyn Host>, Order)>, mut asked: mpsc::UnboundedReceiver<Asked>) {
+        let start = async {
+            let tasks: Vec<_> = starting.into_iter().map(|(host, order)| tokio::spawn(async move { host.start(order).await })).collect();
+            let mut processes = Vec::new();
+            for task in tasks {
+                processes.push(task.await.unwrap_or_else(|error| Err(error.to_string())));
+            }
+            processes
+        };
+        // What is asked meanwhile waits: starting has an end.
+        let mut processes = Vec::new();
+        let mut failed = None;
+        for process in start.await {
+            match process {
+                Ok(process) => processes.push(process),
+                Err(cause) => failed = failed.or(Some(cause)),
+            }
+        }
+        if let Some(cause) = failed {
+            // Those that were started end with their handles.
+            return self.say(Message::Gone(self.generation, Exit::Crashed(cause)));
+        }
+        let (heard, mut hearing) = mpsc::channel(1);
+        for (number, Process { id, tell, mut said }) in processes.into_iter().enumerate() {
+            self.group.started(number, id);
+            self.tell.push(tell);
+            let heard = heard.clone();
+            tokio::spawn(async move {
+                while let Some(said) = said.recv().await {
+                    if heard.send((number, said)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        self.shared.view().processes = self.group.processes();
+        let mut pings = interval(crate::remote::INTERVAL);
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let wake = self.group.wake().map(|wake| self.origin + wake);
+            tokio::select! {
+                heard = hearing.recv() => match heard {
+                    Some((number, said)) => self.hear(number, said),
+                    None => return,
+                },
+                asked = asked.recv() => match asked {
+                    Some(Asked::Drain) => self.tell_first(DRAIN),
+                    Some(Asked::Kill) => self.kill(),
+                    None => return,
+                },
+                _ = pings.tick() => self.tell_all(PING),
+                () = async { sleep_until(wake.expect("asked only if there is one")).await }, if wake.is_some() => self.kill(),
+            }
+            if let Some(exit) = self.group.over() {
+                return self.say(Message::Gone(self.generation, exit));
+            }
+        }
+    }
+
+    fn hear(&mut self, number: usize, said: Said) {
+        match said {
+            Said::Log(line) => {
+                let line = self.group.logged(number, &line);
+                self.shared.log(&line);
+            }
+            Said::Gone(end) => {
+                self.group.gone(self.origin.elapsed(), number, end);
+                self.shared.view().processes = self.group.processes();
+            }
+            Said::Output(line) => match serde_json::from_str(&line) {
+                Ok(line) => {
+                    if let Some(addresses) = self.group.said(number, line) {
+                        self.tell_all(&format!("{PEERS} {}", addresses.join(" ")));
+                    }
+                    let report = self.group.report();
+                    let running = report.running;
+                    let mut view = self.shared.view();
+                    view.report = Some(report);
+                    view.processes = self.group.processes();
+                    drop(view);
+                    if self.group.all_reported() {
+                        self.say(Message::Reported(self.generation, running));
+                    }
+                }
+                Err(_) => {
+                    let line = self.group.logged(number, &line);
+                    self.shared.log(&line);
+                }
+            },
+        }
+    }
+
+    // A process that is gone hears nothing, and says so itself.
+
+    fn tell_all(&self, line: &str) {
+        self.tell.iter().for_each(|tell| drop(tell.send(Told::Line(line.to_owned()))));
+    }
+
+    fn tell_first(&self, line: &str) {
+        self.tell.iter().take(1).for_each(|tell| drop(tell.send(Told::Line(line.to_owned()))));
+    }
+
+    fn kill(&mut self) {
+        self.group.killed();
+        self.tell.iter().for_each(|tell| drop(tell.send(Told::Kill)));
+    }
+
+    fn say(&self, message: Message) {
+        if let Some(mailbox) = self.mailbox.upgrade() {
             let _ = mailbox.send(message);
         }
-    };
-    let writing = tokio::spawn(async move {
-        // Ends when the keeper does, and closes the pipe.
-        while let Some(line) = to_write.recv().await {
-            if stdin.write_all(format!("{line}\n").as_bytes()).await.is_err() {
-                break;
-            }
-        }
-    });
-    let mut end = None;
-    let reports = each_line(stdout, |line| match serde_json::from_str(line) {
-        Ok(Line::Report(report)) => tell(Message::Said(generation, report)),
-        Ok(Line::End { drained, report }) => {
-            tell(Message::Said(generation, report.clone()));
-            end = Some((drained, report.errors));
-        }
-        Err(_) => shared.log(line),
-    });
-    let mut tail = VecDeque::new();
-    let logs = each_line(stderr, |line| {
-        shared.log(line);
-        if tail.len() == TAIL {
-            tail.pop_front();
-        }
-        tail.push_back(line.to_owned());
-    });
-    let ended = async {
-        tokio::select! {
-            status = child.wait() => status,
-            killed = killed => {
-                // Without the keeper it is killed, too.
-                drop(killed);
-                child.kill().await?;
-                child.wait().await
-            }
-        }
-    };
-    let (status, (), ()) = tokio::join!(ended, reports, logs);
-    writing.abort();
-    let exit = match (status, end) {
-        (Ok(status), Some((drained, _))) if status.success() => {
-            if drained {
-                Exit::Drained
-            } else {
-                Exit::Finished
-            }
-        }
-        (Ok(status), end) => {
-            let cause = cause(status, end.map(|(_, errors)| errors).unwrap_or_default(), tail);
-            if status.code() == Some(i32::from(REFUSED)) { Exit::Refused(cause) } else { Exit::Crashed(cause) }
-        }
-        (Err(error), _) => Exit::Crashed(format!("the process cannot be watched: {error}")),
-    };
-    tell(Message::Gone(generation, exit));
-}
-
-/// Hands over each line of a pipe until it is closed.
-async fn each_line(pipe: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {
-    let mut pipe = BufReader::new(pipe);
-    let mut bytes = Vec::new();
-    while pipe.read_until(b'\n', &mut bytes).await.is_ok_and(|n| n > 0) {
-        take(String::from_utf8_lossy(&bytes).trim_end());
-        bytes.clear();
-    }
-}
-
-/// Why a process ended, as far as it said: the errors of its books, else its last error message, else its last lines.
-fn cause(status: ExitStatus, errors: Vec<String>, tail: VecDeque<String>) -> String {
-    let how = match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "it ended".into(),
-    };
-    let said = if errors.is_empty() {
-        let lines: Vec<String> = tail.into_iter().filter(|line| !line.trim().is_empty()).collect();
-        let from = lines.iter().rposition(|line| line.trim_start().starts_with("error")).unwrap_or(lines.len().saturating_sub(3));
-        lines[from..].iter().map(|line| line.trim_start().trim_start_matches("error: ")).collect::<Vec<_>>().join("\n")
-    } else {
-        errors.join("\n")
-    };
-    if said.is_empty() { how } else { format!("{said} ({how})") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cause_is_the_last_error() {
-        let status = |raw: i32| ExitStatus::from_raw(raw);
-        let tail = |lines: &[&str]| lines.iter().map(|l| (*l).to_owned()).collect::<VecDeque<_>>();
-        let said = ["INFO progress", "error: earlier", "error: source `a`: x.gz: there is no such file", "check the path"];
-        assert_eq!(cause(status(256), vec![], tail(&said)), "source `a`: x.gz: there is no such file\ncheck the path (exit status 1)");
-        assert_eq!(cause(status(9), vec![], tail(&[])), "killed by signal 9");
-        assert_eq!(cause(status(256), vec!["sink `b`: full".into()], tail(&said)), "sink `b`: full (exit status 1)");
     }
 }

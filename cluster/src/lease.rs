@@ -11,13 +11,17 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::store::{Revision, Store, StoreError};
 
 /// The key of the record.
 pub const KEY: &str = "leader";
-/// How long a leader that is silent remains the leader, unless said otherwise.
-pub const TERM: Duration = Duration::from_secs(8);
+/// How long a leader that is silent remains the leader.
+pub const TERM: Duration = Duration::from_secs(6);
+/// How often the lease is tended.
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the store holds under [`KEY`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub struct Record {
     pub holder: String,
     /// The name of that node, for people.
     pub node: String,
+    /// The address of its API.
+    #[serde(default)]
+    pub address: String,
     /// How often the lease went to another holder. It only grows.
     pub epoch: u64,
     /// Whether the holder has let it go.
@@ -37,10 +44,19 @@ pub struct Record {
 pub struct Lease {
     holder: String,
     node: String,
+    address: String,
     term: Duration,
     alone: bool,
     held: Option<Held>,
-    seen: Option<(Revision, Duration)>,
+    seen: Option<Seen>,
+}
+
+/// The record of another holder, and since when it is as it is.
+#[derive(Debug)]
+struct Seen {
+    revision: Revision,
+    since: Duration,
+    record: Record,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,20 +67,33 @@ struct Held {
 }
 
 impl Lease {
-    /// A part that has not begun. `holder` must not be used by any other incarnation of any node, ever.
-    pub fn new(holder: impl Into<String>, node: impl Into<String>, term: Duration) -> Lease {
-        Lease { holder: holder.into(), node: node.into(), term, alone: false, held: None, seen: None }
+    /// A part that has not begun. `holder` must not be used by any other incarnation of any node, ever. `address` is where
+    /// other nodes find this one.
+    pub fn new(holder: impl Into<String>, node: impl Into<String>, address: impl Into<String>, term: Duration) -> Lease {
+        Lease { holder: holder.into(), node: node.into(), address: address.into(), term, alone: false, held: None, seen: None }
     }
 
     /// The part of a node that knows otherwise, by a lock, that no other uses the store while it lives: it takes the lease
     /// at once, with a new epoch, and does not need to renew it.
     pub fn alone(holder: impl Into<String>, node: impl Into<String>) -> Lease {
-        Lease { alone: true, ..Lease::new(holder, node, TERM) }
+        Lease { alone: true, ..Lease::new(holder, node, "", TERM) }
     }
 
     /// The epoch, if this node leads now. Times are since any moment, but always the same one.
     pub fn leads(&self, now: Duration) -> Option<u64> {
         self.held.filter(|held| now < held.until).map(|held| held.epoch)
+    }
+
+    /// Who else leads, as far as is known: whoever has renewed the record within half a term.
+    pub fn other(&self, now: Duration) -> Option<&Record> {
+        let seen = self.seen.as_ref().filter(|_| self.held.is_none())?;
+        let fresh = now.saturating_sub(seen.since) < self.term / 2;
+        Some(&seen.record).filter(|record| fresh && !record.released && record.holder != self.holder)
+    }
+
+    /// Until when this node leads.
+    pub fn until(&self) -> Option<Duration> {
+        self.held.map(|held| held.until)
     }
 
     /// Renews the lease if this node holds it, else takes it if it is free. To be called a few times a term; `now` tells
@@ -92,11 +121,11 @@ impl Lease {
             return self.contend(store, None, 1, asked).await;
         };
         let record: Record = read(&entry.value)?;
-        let since = match self.seen {
-            Some((revision, since)) if revision == entry.revision => since,
+        let since = match &self.seen {
+            Some(seen) if seen.revision == entry.revision => seen.since,
             _ => {
                 let since = now();
-                self.seen = Some((entry.revision, since));
+                self.seen = Some(Seen { revision: entry.revision, since, record: record.clone() });
                 since
             }
         };
@@ -115,11 +144,15 @@ impl Lease {
     /// The store cannot be used; the lease ends by itself.
     pub async fn release(&mut self, store: &dyn Store) -> Result<(), StoreError> {
         let Some(held) = self.held.take() else { return Ok(()) };
-        let record = Record { holder: self.holder.clone(), node: self.node.clone(), epoch: held.epoch, released: true };
+        let record = Record { released: true, ..self.record(held.epoch) };
         match store.update(KEY, &bytes(&record), held.revision).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn record(&self, epoch: u64) -> Record {
+        Record { holder: self.holder.clone(), node: self.node.clone(), address: self.address.clone(), epoch, released: false }
     }
 
     /// Takes it, unless another is faster.
@@ -131,7 +164,7 @@ impl Lease {
     }
 
     async fn write(&mut self, store: &dyn Store, expected: Option<Revision>, epoch: u64, asked: Duration) -> Result<(), StoreError> {
-        let record = bytes(&Record { holder: self.holder.clone(), node: self.node.clone(), epoch, released: false });
+        let record = bytes(&self.record(epoch));
         let revision = match expected {
             Some(expected) => store.update(KEY, &record, expected).await?,
             None => store.create(KEY, &record).await?,
@@ -140,6 +173,51 @@ impl Lease {
         self.held = Some(Held { epoch, revision, until });
         self.seen = None;
         Ok(())
+    }
+}
+
+/// Who leads, as a node knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leading {
+    /// This node, in this epoch and until then.
+    pub own: Option<(u64, Instant)>,
+    /// Another.
+    pub other: Option<Record>,
+}
+
+impl Leading {
+    /// The epoch, if this node leads now.
+    pub fn epoch(&self) -> Option<u64> {
+        self.own.filter(|(_, until)| Instant::now() < *until).map(|(epoch, _)| epoch)
+    }
+}
+
+/// An epoch of this node's.
+#[derive(Clone, Debug)]
+pub struct Leadership {
+    /// The epoch.
+    pub epoch: u64,
+    leading: watch::Receiver<Leading>,
+}
+
+impl Leadership {
+    /// The one that a node has now, if it leads.
+    pub fn now(leading: &watch::Receiver<Leading>) -> Option<Leadership> {
+        let epoch = leading.borrow().epoch()?;
+        Some(Leadership { epoch, leading: leading.clone() })
+    }
+
+    /// Returns when it is over: another node may lead from then on.
+    pub async fn is_over(mut self) {
+        loop {
+            let own = self.leading.borrow_and_update().own;
+            let Some((_, until)) = own.filter(|(epoch, until)| *epoch == self.epoch && Instant::now() < *until) else { return };
+            tokio::select! {
+                () = sleep_until(until) => {}
+                // Whoever tends the lease is gone: its time passes.
+                changed = self.leading.changed() => if changed.is_err() { sleep_until(until).await },
+            }
+        }
     }
 }
 
@@ -155,7 +233,7 @@ pub fn read(value: &[u8]) -> Result<Record, StoreError> {
     serde_json::from_slice(value).map_err(|error| StoreError::Unavailable {
         place: format!("key `{KEY}`"),
         reason: format!("it holds no lease: {error}"),
-        remedy: "another program or another version writes it; run one version of this program on all nodes",
+        remedy: "another program or another version writes it; run one version of this program on all nodes".into(),
     })
 }
 
@@ -229,7 +307,7 @@ mod tests {
             let mut incarnations = 0;
             let mut lease = |node: usize| {
                 incarnations += 1;
-                Lease::new(format!("{node}-{incarnations}"), format!("{node}"), TEST_TERM)
+                Lease::new(format!("{node}-{incarnations}"), format!("{node}"), "", TEST_TERM)
             };
             let mut leases: Vec<Lease> = (0..NODES).map(&mut lease).collect();
             let mut holders: BTreeMap<u64, String> = BTreeMap::new();
@@ -268,8 +346,8 @@ mod tests {
         let store = Memory::default();
         let at = |millis: u64| move || Duration::from_millis(millis);
         let now = |millis: u64| Duration::from_millis(millis);
-        let mut a = Lease::new("a-1", "a", TEST_TERM);
-        let mut b = Lease::new("b-1", "b", TEST_TERM);
+        let mut a = Lease::new("a-1", "a", "a:1", TEST_TERM);
+        let mut b = Lease::new("b-1", "b", "b:1", TEST_TERM);
         block_on(async {
             a.tend(&store, &at(0)).await.unwrap();
             b.tend(&store, &at(0)).await.unwrap();

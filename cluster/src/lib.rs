@@ -19,6 +19,7 @@ pub mod agent;
 pub mod api;
 pub mod client;
 pub mod definition;
+pub mod host;
 pub mod keeper;
 pub mod lease;
 pub mod lock;
@@ -27,6 +28,10 @@ pub mod protocol;
 pub mod store;
 pub mod supervisor;
 
+mod group;
 mod local;
 #[cfg(test)]
 mod memory;
+mod nats;
+mod nodes;
+mod remote;

@@ -43,9 +43,9 @@ impl Local {
     ) -> Result<T, StoreError> {
         let folder = self.0.clone();
         let place = folder.path.display().to_string();
-        tokio::task::spawn_blocking(move || act(&folder))
-            .await
-            .unwrap_or_else(|e| Err(StoreError::Unavailable { place, reason: e.to_string(), remedy: "this is a bug, please report it" }))
+        tokio::task::spawn_blocking(move || act(&folder)).await.unwrap_or_else(|e| {
+            Err(StoreError::Unavailable { place, reason: e.to_string(), remedy: "this is a bug, please report it".into() })
+        })
     }
 
     async fn write(&self, key: &str, value: Option<&[u8]>, expected: Option<Revision>) -> Result<Revision, StoreError> {
@@ -59,7 +59,7 @@ impl Folder {
     fn unavailable(&self, error: &io::Error) -> StoreError {
         let place = self.path.display().to_string();
         let remedy = "see that the disk has room and that the folder is yours, or name another one with `--data`";
-        StoreError::Unavailable { place, reason: error.to_string(), remedy }
+        StoreError::Unavailable { place, reason: error.to_string(), remedy: remedy.into() }
     }
 
     fn read(&self, key: &str) -> Result<Option<Entry>, StoreError> {
@@ -72,7 +72,7 @@ impl Folder {
         let damaged = || StoreError::Unavailable {
             place: path.display().to_string(),
             reason: "the file does not begin with a revision".into(),
-            remedy: "restore it from a backup, or remove it and submit the pipeline again",
+            remedy: "restore it from a backup, or remove it and submit the pipeline again".into(),
         };
         let line = bytes.iter().position(|&b| b == b'\n').ok_or_else(damaged)?;
         let revision = std::str::from_utf8(&bytes[..line]).ok().and_then(|text| text.parse().ok()).ok_or_else(damaged)?;

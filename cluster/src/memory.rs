@@ -23,23 +23,33 @@ pub(crate) struct Memory(Arc<Mutex<State>>);
 struct State {
     entries: BTreeMap<String, Entry>,
     last: Revision,
-    fault: Option<Fault>,
+    /// And after how many calls that succeed.
+    fault: Option<(u32, Fault)>,
 }
 
 impl Memory {
     /// The next call fails so.
     pub(crate) fn fail(&self, fault: Fault) {
-        self.0.lock().unwrap().fault = Some(fault);
+        self.fail_after(0, fault);
+    }
+
+    /// A later call fails so.
+    pub(crate) fn fail_after(&self, calls: u32, fault: Fault) {
+        self.0.lock().unwrap().fault = Some((calls, fault));
     }
 
     /// Does something, and fails as it was told.
     fn call<T>(&self, act: impl FnOnce(&mut State) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut state = self.0.lock().unwrap();
-        let lost = || StoreError::Unavailable { place: "memory".into(), reason: "a test says so".into(), remedy: "none" };
+        let lost = || StoreError::Unavailable { place: "memory".into(), reason: "a test says so".into(), remedy: "none".into() };
         match state.fault.take() {
             None => act(&mut state),
-            Some(Fault::Refuse) => Err(lost()),
-            Some(Fault::LoseAnswer) => act(&mut state).and_then(|_| Err(lost())),
+            Some((0, Fault::Refuse)) => Err(lost()),
+            Some((0, Fault::LoseAnswer)) => act(&mut state).and_then(|_| Err(lost())),
+            Some((calls, fault)) => {
+                state.fault = Some((calls - 1, fault));
+                act(&mut state)
+            }
         }
     }
 

@@ -4,6 +4,14 @@
 //! pipe open as long as it lives, and the system closes it when it does not: a worker that reads the end of its input has
 //! no agent any more and ends at once. So no worker outlives its agent, without signals and on every system.
 //!
+//! A stopped agent (SIGSTOP, a machine that hangs) closes nothing. Where another node would then start the pipeline again,
+//! the agent says [`PING`] each second and the assignment has a [`Assignment::silence`]: a worker that hears nothing for so
+//! long has no agent any more either.
+//!
+//! A pipeline may have several processes. Each binds a port and says [`Line::Listening`]; when all have, the agent tells
+//! each of them all the addresses, [`PEERS`]. Only the first is told to drain, and the others end with it. One whose peer is
+//! gone ends with [`PEER_GONE`], so that the cause of a crash is looked for elsewhere.
+//!
 //! The worker writes a [`Line`] of JSON to its standard output each second, and one when it ends. What it logs goes to its
 //! standard error.
 
@@ -16,8 +24,16 @@ use crate::definition::{Generation, Spec};
 
 /// What the agent writes to let a worker drain.
 pub const DRAIN: &str = "drain";
+/// What the agent writes each second where the assignment has a silence.
+pub const PING: &str = "ping";
+/// The first word of the line that tells a worker of several the addresses of all, in their order.
+pub const PEERS: &str = "peers";
+/// Exit status of a worker that cannot go on because another one of its pipeline is gone.
+pub const PEER_GONE: u8 = 5;
 /// Exit status of a worker that cannot go on before somebody decides something.
 pub const REFUSED: u8 = 4;
+/// Exit status of a worker whose pipeline was another one when it was killed while a sink committed: only that one can finish it.
+pub const UNFINISHED: u8 = 6;
 /// How often a worker tells how it is.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -34,12 +50,26 @@ pub struct Assignment {
     pub data: String,
     /// The folder of the settings that hold for a pipeline which brings none.
     pub settings_folder: String,
+    /// Which of the pipeline's processes it is, from 0.
+    pub process: usize,
+    /// How many processes the pipeline has.
+    pub processes: usize,
+    /// The address that it listens on for the others, and is reached at by them.
+    pub host: String,
+    /// After how many seconds without a line from its agent it ends. Without it, only when the pipe does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silence: Option<u64>,
 }
 
 /// A line that a worker writes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
+    /// Where it listens for the other processes of its pipeline. Only where there are others.
+    Listening {
+        /// A host and a port.
+        address: String,
+    },
     /// How it is.
     Report(Report),
     /// How it ended. The last line.

@@ -84,6 +84,10 @@ pub enum Exit {
     Drained,
     /// It cannot go on before somebody decides something, and what that is. Starting it again would tell the same.
     Refused(String),
+    /// As [`Exit::Refused`]: only the pipeline as it was can finish what it had begun, and nobody knows how that was.
+    Unfinished(String),
+    /// The next one takes its turn: the pipeline as it was is to finish what it had begun, or has.
+    MadeWay,
     /// Anything else, and what is known of it.
     Crashed(String),
 }
@@ -303,12 +307,13 @@ impl Supervisor {
                 self.crashed(now, "a signal asked the process to drain".into(), self.policy.restarts)
             }
             (State::Starting | State::Running, Exit::Crashed(cause)) => self.crashed(now, cause, self.policy.restarts),
-            (State::Starting | State::Running, Exit::Refused(cause)) => self.crashed(now, cause, 0),
+            (State::Starting | State::Running, Exit::Refused(cause) | Exit::Unfinished(cause)) => self.crashed(now, cause, 0),
+            (State::Starting | State::Running, Exit::MadeWay) => self.start(now),
             (State::Killed { crash: Some(cause) }, _) => {
                 let cause = cause.clone();
                 self.crashed(now, cause, self.policy.restarts)
             }
-            (State::Draining { .. }, Exit::Crashed(cause) | Exit::Refused(cause)) if !wanted => {
+            (State::Draining { .. }, Exit::Crashed(cause) | Exit::Refused(cause) | Exit::Unfinished(cause)) if !wanted => {
                 // What it had not committed is read again when it is started.
                 self.last_crash = Some(format!("while it drained: {cause}"));
                 self.stop(now)
@@ -393,7 +398,7 @@ mod tests {
             2 => desired().prop_map(Op::Want),
             1 => desired().prop_map(Op::Renew),
             4 => any::<bool>().prop_map(Op::Report),
-            3 => (0..4_u8).prop_map(Op::Exit),
+            3 => (0..6_u8).prop_map(Op::Exit),
             5 => prop_oneof![1..1_000_u64, 1_000..70_000_u64].prop_map(Op::Pass),
         ]
     }
@@ -471,6 +476,8 @@ mod tests {
             0 => Exit::Finished,
             1 => Exit::Drained,
             2 => Exit::Refused("the pipeline has changed".into()),
+            3 => Exit::Unfinished("a sink committed".into()),
+            4 => Exit::MadeWay,
             _ => Exit::Crashed("it crashed".into()),
         }
     }

@@ -3,7 +3,7 @@
 //! They come from `marketprism.toml` beside the pipeline, environment variables and flags, in rising order, and are read
 //! and checked like a pipeline: every error at once, each where it stands.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -109,6 +109,8 @@ pub struct Settings {
     pub checkpoints: Checkpoints,
     /// What `marketprism node` does, and where the commands that speak to a node find it.
     pub node: Node,
+    /// The cluster that a node belongs to. Without it, the node is alone.
+    pub cluster: Option<Cluster>,
     /// Logging to standard error.
     pub log: Log,
 }
@@ -129,6 +131,11 @@ impl Settings {
         self.checkpoints.url.as_deref().unwrap_or(self.data())
     }
 
+    /// Where checkpoints lie, if every machine reaches it: then the journal lies there, too.
+    pub fn shared_checkpoints(&self) -> Option<&str> {
+        self.checkpoints.url.as_deref().filter(|url| url.contains("://") && !url.starts_with("file://"))
+    }
+
     /// Number of worker threads.
     pub fn workers(&self) -> usize {
         self.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get().min(4)))
@@ -144,9 +151,12 @@ pub struct Node {
     pub listen: Option<String>,
     /// The node's name: letters, digits, `_` and `-`. Default `local`.
     pub name: Option<String>,
-    /// How often a pipeline that crashes is started again, without a minute of health between two crashes, before it has
+    /// How often a pipeline that crashes is started again, without being `healthy` between two crashes, before it has
     /// failed. Default 20: some eight minutes.
     pub restarts: Option<u32>,
+    /// How long a pipeline must run for its crashes to be forgotten: the delay before it is started again is half a second then.
+    /// Default `1m`.
+    pub healthy: Option<Duration>,
 }
 
 impl Node {
@@ -163,6 +173,65 @@ impl Node {
     /// How often a pipeline that crashes is started again.
     pub fn restarts(&self) -> u32 {
         self.restarts.unwrap_or(20)
+    }
+
+    /// How long a pipeline must run for its crashes to be forgotten.
+    pub fn healthy(&self) -> std::time::Duration {
+        self.healthy.map_or(std::time::Duration::from_secs(60), |healthy| healthy.0)
+    }
+}
+
+/// What the nodes of a cluster share, the same on all of them: see `docs/cluster.md`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+pub struct Cluster {
+    /// Addresses of the NATS servers that keep what the nodes agree on: `nats://127.0.0.1:4222`, or `tls://` for TLS.
+    pub nats: Vec<String>,
+    /// The cluster's name: letters, digits, `_` and `-`. Clusters of different names share NATS servers without seeing
+    /// each other. Default `marketprism`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// On how many NATS servers everything is kept. Default: 3, or 1 where `nats` names a single server.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 5))]
+    pub replicas: Option<u32>,
+    /// The user. Needs `password`.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The user's password.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// A token instead of a user.
+    #[serde(default)]
+    pub token: Option<Secret>,
+    /// A file with an nkey seed (`SU...`), instead of a user.
+    #[serde(default)]
+    pub nkey: Option<PathBuf>,
+    /// A credentials file (`.creds`: a JWT with its seed), instead of a user.
+    #[serde(default)]
+    pub credentials: Option<PathBuf>,
+    /// A file with the certificates (PEM) that the servers' certificates are signed with. Default: the system's.
+    #[serde(default)]
+    pub tls_ca: Option<PathBuf>,
+    /// A file with our own certificate (PEM), where the servers ask for one. Needs `tls_key`.
+    #[serde(default)]
+    pub tls_certificate: Option<PathBuf>,
+    /// A file with the key (PEM) of `tls_certificate`.
+    #[serde(default)]
+    pub tls_key: Option<PathBuf>,
+    /// The JetStream domain, where it is not the account's own.
+    #[serde(default)]
+    pub domain: Option<String>,
+}
+
+impl Cluster {
+    /// The cluster's name.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("marketprism")
+    }
+
+    /// On how many NATS servers everything is kept.
+    pub fn replicas(&self) -> u32 {
+        self.replicas.unwrap_or(if self.nats.len() == 1 { 1 } else { 3 })
     }
 }
 
@@ -282,6 +351,15 @@ mod tests {
         let hot = settings.hot.unwrap();
         assert_eq!((settings.workers, settings.data.as_deref()), (Some(3), Some("env")));
         assert_eq!((hot.url.as_str(), hot.database.as_str(), hot.user.as_str(), hot.keep_days), ("http://flag", "d", "default", 7));
+    }
+
+    #[test]
+    fn a_cluster_is_kept_on_three_servers_unless_there_is_one() {
+        let cluster = |text: &str| load_text(text, &[], &[]).unwrap().cluster.unwrap();
+        let one = cluster("[cluster]\nnats = [\"nats://a\"]\n");
+        let three = cluster("[cluster]\nname = \"desk\"\nnats = [\"nats://a\", \"nats://b\", \"nats://c\"]\n");
+        assert_eq!((one.name(), one.replicas(), three.name(), three.replicas()), ("marketprism", 1, "desk", 3));
+        assert!(load_text("[cluster]\nname = \"desk\"\n", &[], &[]).unwrap_err().to_string().contains("`cluster.nats` is missing"));
     }
 
     #[test]

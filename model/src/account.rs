@@ -6,12 +6,13 @@
 //! the node where it decides, so the equation can fail, and a failure means that rows were lost or doubled.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::time::Micros;
+use crate::time::{self, Micros};
 
 /// The counters of one node. All are totals since the pipeline started.
 #[derive(Debug, Default)]
@@ -29,6 +30,8 @@ pub struct Account {
     watermark: AtomicI64,
     share: AtomicU64,
     errors: Mutex<Vec<String>>,
+    /// By place, with how many wait there.
+    waits: Mutex<BTreeMap<String, (Wait, usize)>>,
 }
 
 impl Account {
@@ -88,6 +91,33 @@ impl Account {
         self.errors.lock().expect("no counter panics").push(error.into());
     }
 
+    /// Something of the node can do nothing at a place, for a reason that may pass, and tries again; `joins` if it did not wait
+    /// there before. Returns what was said of the place until now.
+    pub fn wait(&self, place: &str, why: &str, joins: bool) -> Option<String> {
+        let mut waits = self.waits.lock().expect("no counter panics");
+        match waits.get_mut(place) {
+            Some((wait, waiting)) => {
+                *waiting += usize::from(joins);
+                Some(std::mem::replace(&mut wait.why, why.to_owned()))
+            }
+            None => {
+                let wait = Wait { since: time::now(), place: place.to_owned(), why: why.to_owned() };
+                waits.insert(place.to_owned(), (wait, 1));
+                None
+            }
+        }
+    }
+
+    /// What waited at a place does so no more. Returns since when the place was waited for, if nothing is left that does.
+    pub fn go_on(&self, place: &str) -> Option<Micros> {
+        let mut waits = self.waits.lock().expect("no counter panics");
+        let (wait, waiting) = waits.get_mut(place)?;
+        *waiting -= 1;
+        let since = (*waiting == 0).then_some(wait.since)?;
+        waits.remove(place);
+        Some(since)
+    }
+
     /// The counters now.
     pub fn totals(&self) -> Totals {
         Totals {
@@ -104,6 +134,7 @@ impl Account {
             share: Some(f64::from_bits(self.share.load(Relaxed))).filter(|s| *s > 0.0),
             watermark: Some(self.watermark.load(Relaxed)).filter(|w| *w != 0),
             errors: self.errors.lock().expect("no counter panics").clone(),
+            waits: self.waits.lock().expect("no counter panics").values().map(|(wait, _)| wait.clone()).collect(),
         }
     }
 }
@@ -121,7 +152,7 @@ fn add(counts: &Mutex<BTreeMap<String, u64>>, kind: &str, rows: usize) {
 }
 
 /// The counters of a node at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Rows that arrived.
     pub received: u64,
@@ -149,9 +180,50 @@ pub struct Totals {
     pub watermark: Option<Micros>,
     /// What went wrong without stopping the node.
     pub errors: Vec<String>,
+    /// What the node waits for, by place.
+    pub waits: Vec<Wait>,
+}
+
+/// What a node waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// Since when.
+    pub since: Micros,
+    /// The table, file or address.
+    pub place: String,
+    /// Why nothing can be done there now, and what would help.
+    pub why: String,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = time::now().saturating_sub(self.since).max(0) / time::SECOND;
+        write!(f, "waiting for {seconds} s for {}: {}", self.place, self.why)
+    }
 }
 
 impl Totals {
+    /// Adds the counters of the same node in another process.
+    pub fn add(&mut self, other: &Totals) {
+        self.received += other.received;
+        self.accepted += other.accepted;
+        self.ignored += other.ignored;
+        self.late += other.late;
+        self.sent += other.sent;
+        self.retracted += other.retracted;
+        self.bytes += other.bytes;
+        let counts = [(&mut self.rejected, &other.rejected), (&mut self.arrived, &other.arrived), (&mut self.by_kind, &other.by_kind)];
+        for (ours, theirs) in counts {
+            for (name, count) in theirs {
+                *ours.entry(name.clone()).or_default() += count;
+            }
+        }
+        self.share = self.share.or(other.share);
+        self.watermark = self.watermark.max(other.watermark);
+        self.errors.extend(other.errors.iter().cloned());
+        self.waits.extend(other.waits.iter().cloned());
+    }
+
     /// Rows that were refused for any reason.
     pub fn rejected(&self) -> u64 {
         self.rejected.values().sum()

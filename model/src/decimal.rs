@@ -76,12 +76,26 @@ impl Decimal {
     /// See [`DecimalError`]; nothing is rounded, so trailing zeros beyond twelve digits are fine and
     /// any other digit there is [`DecimalError::TooFine`].
     pub fn parse(text: &[u8]) -> Result<Self, DecimalError> {
+        Self::read(text, false)
+    }
+
+    /// As [`Self::parse`], but rounded half to even at the twelfth fraction digit: for figures that a venue worked out, whose
+    /// last digits mean nothing.
+    ///
+    /// # Errors
+    /// See [`DecimalError`].
+    pub fn parse_rounded(text: &[u8]) -> Result<Self, DecimalError> {
+        Self::read(text, true)
+    }
+
+    #[inline]
+    fn read(text: &[u8], rounded: bool) -> Result<Self, DecimalError> {
         let (negative, digits) = match text {
             [b'-', rest @ ..] => (true, rest),
             [b'+', rest @ ..] => (false, rest),
             rest => (false, rest),
         };
-        let units = Self::parse_short(digits).map_or_else(|| Self::parse_long(digits), Ok)?;
+        let units = Self::parse_short(digits).map_or_else(|| Self::parse_long(digits, rounded), Ok)?;
         Ok(Decimal(if negative { -units } else { units }))
     }
 
@@ -113,7 +127,7 @@ impl Decimal {
     }
 
     #[cold]
-    fn parse_long(text: &[u8]) -> Result<i128, DecimalError> {
+    fn parse_long(text: &[u8], rounded: bool) -> Result<i128, DecimalError> {
         let (mantissa, exponent) = match text.iter().position(|b| matches!(b, b'e' | b'E')) {
             Some(at) => (&text[..at], parse_exponent(&text[at + 1..])?),
             None => (text, 0),
@@ -128,6 +142,8 @@ impl Decimal {
         }
         // The digit at index i of the whole text stands for 10^(whole.len() - 1 - i + exponent).
         let mut units = 0_i128;
+        // Of the digits that do not fit: the first, and whether there are others.
+        let (mut first, mut others) = (0, false);
         for (i, digit) in whole.iter().chain(fraction).enumerate() {
             let digit = i128::from(digit - b'0');
             if digit == 0 {
@@ -135,11 +151,20 @@ impl Decimal {
             }
             let power = whole.len() as i64 - 1 - i as i64 + exponent + i64::from(SCALE);
             if power < 0 {
-                return Err(DecimalError::TooFine);
+                if !rounded {
+                    return Err(DecimalError::TooFine);
+                }
+                if power == -1 {
+                    first = digit
+                } else {
+                    others = true
+                }
+                continue;
             }
             let power = u32::try_from(power).ok().filter(|p| *p < u32::from(PRECISION)).ok_or(DecimalError::TooLarge)?;
             units = 10_i128.pow(power).checked_mul(digit).and_then(|d| units.checked_add(d)).ok_or(DecimalError::TooLarge)?;
         }
+        units += i128::from(first > 5 || (first == 5 && (others || units % 2 == 1)));
         if units > MAX { Err(DecimalError::TooLarge) } else { Ok(units) }
     }
 

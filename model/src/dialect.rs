@@ -19,7 +19,7 @@ pub struct FrameRef<'a> {
     pub receive_time: Option<Micros>,
     /// Its number in its source.
     pub frame: i64,
-    /// The venue's symbol that it was asked for, where the bytes name none.
+    /// What it was asked for, where the bytes do not say: the venue's symbol, and behind an `@` what was asked of it.
     pub topic: Option<&'a str>,
     /// The bytes.
     pub payload: &'a [u8],

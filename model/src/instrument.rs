@@ -62,6 +62,42 @@ impl Contract {
     }
 }
 
+/// What the holder of an option may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Buy.
+    Call,
+    /// Sell.
+    Put,
+}
+
+impl Right {
+    /// The right of this letter, `C` or `P`.
+    pub fn of(letter: &str) -> Option<Right> {
+        match letter {
+            "C" => Some(Right::Call),
+            "P" => Some(Right::Put),
+            _ => None,
+        }
+    }
+
+    /// The letter in a symbol.
+    pub const fn letter(self) -> char {
+        match self {
+            Right::Call => 'C',
+            Right::Put => 'P',
+        }
+    }
+
+    /// The label in the `option_type` column.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Right::Call => "call",
+            Right::Put => "put",
+        }
+    }
+}
+
 /// An instrument as records name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
@@ -91,5 +127,16 @@ impl Listing {
     /// A future; `expiry` as year, month and day, `260327`.
     pub fn future(base: &str, quote: &str, expiry: &str, contract: Option<Contract>) -> Self {
         Listing { market: Market::Future, symbol: format!("{base}-{quote}-{expiry}"), base: base.into(), quote: quote.into(), contract }
+    }
+
+    /// An option; `expiry` as year, month and day, `260327`, and the strike price as the venue writes it.
+    pub fn option(base: &str, quote: &str, expiry: &str, strike: &str, right: Right, contract: Option<Contract>) -> Self {
+        let symbol = format!("{base}-{quote}-{expiry}-{strike}-{}", right.letter());
+        Listing { market: Market::Option, symbol, base: base.into(), quote: quote.into(), contract }
+    }
+
+    /// An index, which is not traded.
+    pub fn index(base: &str, quote: &str) -> Self {
+        Listing { market: Market::Index, symbol: format!("{base}-{quote}"), base: base.into(), quote: quote.into(), contract: None }
     }
 }

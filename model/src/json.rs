@@ -142,13 +142,17 @@ mod tests {
             event_time: None,
             receive_time: None,
             frame: None,
-            sequence: 1,
+            sequence: Some(1),
             origin: "venue",
             bid_prices: &[d("0.1"), d("-0.000000000001")],
             bid_quantities: &[],
             ask_prices: &[],
             ask_quantities: &[],
             contracts: false,
+            depth: None,
+            checksum: None,
+            price_digits: None,
+            quantity_digits: None,
         });
         let json = String::from_utf8(row_json(&books.finish(), 0)).unwrap();
         assert!(json.contains(r#""bid_prices":[0.1,-0.000000000001],"bid_quantities":[]"#), "{json}");

@@ -132,17 +132,19 @@ impl Column {
 pub struct Kind {
     /// Its singular name in pipeline files, e.g. `trade`.
     pub name: Cow<'static, str>,
-    /// The table it is stored in, e.g. `trades`; `None` for what is never stored (raw frames).
+    /// The table it is stored in, e.g. `trades`; `None` for what is never stored.
     pub table: Option<Cow<'static, str>>,
     /// What it is; the manual's text.
     pub doc: Cow<'static, str>,
     /// Its columns in their order.
     pub columns: Vec<Column>,
     /// The columns that tell when it happened: the first that is not null. Tables are partitioned,
-    /// sorted and tiered by it, so at least one must be present in every row.
+    /// sorted and tiered by it, so at least one must be present in every row. Only a frame may have none; see
+    /// [`crate::tables::in_clickhouse`].
     pub time: Vec<Cow<'static, str>>,
     /// The columns that identify a record, always beginning with venue, market and symbol where the kind
-    /// has them. Tables are sorted by the instrument, then time, then the rest.
+    /// has them. Tables are sorted by the instrument, then time, then the rest, unless it [has an order of its
+    /// own](Kind::has_own_order).
     pub key: Vec<Cow<'static, str>>,
     /// Whether a record can be revised: taken back (-1) and asserted anew (+1) under the same key.
     pub revisable: bool,
@@ -197,6 +199,12 @@ impl Kind {
     /// The column of this name.
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)
+    }
+
+    /// Whether its key alone is its order: of what can be revised, whose versions belong side by side, and of frames,
+    /// which their sources number. Everything else is ordered by its instrument and time.
+    pub fn has_own_order(&self) -> bool {
+        self.revisable || self.key.first().is_some_and(|first| first == "source")
     }
 
     /// When each row happened: the first of the kind's time columns that is not null.

@@ -116,6 +116,11 @@ pub fn named(name: &str) -> Option<&'static Arc<Kind>> {
     all().into_iter().find(|k| k.name == name)
 }
 
+/// The kinds of normalised record, in the order of the manual: all but frames.
+pub fn records() -> impl Iterator<Item = &'static Arc<Kind>> {
+    all().into_iter().filter(|k| k.name != FRAME.name)
+}
+
 /// The kinds that venues send, in the order of the manual.
 pub fn market_data() -> impl Iterator<Item = &'static Arc<Kind>> {
     const DERIVED: [&str; 6] = ["frame", "bar", "book_metrics", "book_event", "anomaly", "dead_letter"];
@@ -123,18 +128,22 @@ pub fn market_data() -> impl Iterator<Item = &'static Arc<Kind>> {
 }
 
 declare_kinds! {
-    /// A message as the venue sent it, with where and when it was received. Never stored as it is:
-    /// `normalise` turns it into records of the other kinds, or into a dead letter.
-    "frame" as FRAME, Frame, FrameBuilder, FrameRows
-    time ["receive_time"] key [] revisable false
+    /// A message as the venue sent it, with where and when it was received. `normalise` turns it into records of the
+    /// other kinds, or into a dead letter; stored as it is, it is a capture, which the source `frames` gives again.
+    "frame" in "frames" as FRAME, Frame, FrameBuilder, FrameRows
+    time ["receive_time"] key ["source", "frame"] revisable false
     {
+        /// The source that gave it: the node's name in the pipeline.
+        source: Label,
         /// The venue dialect that the payload is written in, e.g. `binance_usdm`.
         dialect: Label,
         /// When we received it; null where the recording does not tell.
         receive_time: Option<Time>,
-        /// Its number in its source, counted from 1: the line of a recording, the frame of a connection.
+        /// Its number in its source, counted from 1: the line of a recording, the frame of a connection. The order in
+        /// which the source gave its frames; numbers may be missing, where something was refused.
         frame: Integer,
-        /// The venue's symbol that the message was asked for, where the message itself names none (REST answers).
+        /// What the message was asked for, where the message itself does not say (REST answers): the venue's symbol, and behind
+        /// an `@` what was asked of it, e.g. `BTCUSDT@topLongShortPositionRatio@5m`.
         topic: Option<Label>,
         /// The bytes of the message.
         payload: Bytes,
@@ -214,10 +223,10 @@ declare_kinds! {
         receive_time: Option<Time>,
         /// The frame of the source that carried it.
         frame: Option<Integer>,
-        /// The first update number that this change contains (Binance `U`).
-        first_sequence: Integer,
-        /// The last update number that this change contains (Binance `u`).
-        last_sequence: Integer,
+        /// The first update number that this change contains (Binance `U`); null where the venue numbers none (Kraken spot).
+        first_sequence: Option<Integer>,
+        /// The last update number that this change contains (Binance `u`); null where the venue numbers none.
+        last_sequence: Option<Integer>,
         /// The last update number of the change before it, where the venue says it (Binance futures `pu`).
         previous_sequence: Option<Integer>,
         /// Prices of the changed bids, in the order sent.
@@ -230,6 +239,12 @@ declare_kinds! {
         ask_quantities: Decimals,
         /// Whether the sizes are contracts: of inverse instruments, whose base size depends on the price.
         contracts: Boolean,
+        /// The venue's checksum of the book after this change, where it sends one that means something.
+        checksum: Option<Integer>,
+        /// With how many fraction digits the venue writes prices, where its checksum depends on it (Kraken).
+        price_digits: Option<Integer>,
+        /// With how many fraction digits the venue writes sizes, where its checksum depends on it.
+        quantity_digits: Option<Integer>,
     }
 
     /// An order book at one moment, best levels first.
@@ -248,8 +263,8 @@ declare_kinds! {
         receive_time: Option<Time>,
         /// The frame of the source that carried it.
         frame: Option<Integer>,
-        /// The last update number that the snapshot contains.
-        sequence: Integer,
+        /// The last update number that the snapshot contains; null where the venue numbers none.
+        sequence: Option<Integer>,
         /// `venue` for a snapshot that the venue sent, `book` for one rebuilt from deltas.
         origin: Label,
         /// Prices of the bids, highest first.
@@ -262,6 +277,14 @@ declare_kinds! {
         ask_quantities: Decimals,
         /// Whether the sizes are contracts.
         contracts: Boolean,
+        /// How many levels a side has at most, where whoever keeps the book must drop those farther away (Kraken).
+        depth: Option<Integer>,
+        /// The venue's checksum of the book, where it sends one that means something.
+        checksum: Option<Integer>,
+        /// With how many fraction digits the venue writes prices, where its checksum depends on it.
+        price_digits: Option<Integer>,
+        /// With how many fraction digits the venue writes sizes, where its checksum depends on it.
+        quantity_digits: Option<Integer>,
     }
 
     /// The funding rate of a perpetual.
@@ -578,8 +601,8 @@ declare_kinds! {
         receive_time: Option<Time>,
         /// The frame of the source that carried the change.
         frame: Option<Integer>,
-        /// Update number of the book.
-        sequence: Integer,
+        /// Update number of the book; null where the venue numbers none.
+        sequence: Option<Integer>,
         /// Best bid in the quote asset.
         bid_price: Option<Decimal>,
         /// Size at the best bid, in the units of the book.
@@ -633,8 +656,9 @@ declare_kinds! {
         /// The frame of the source that caused it.
         frame: Option<Integer>,
         /// `buffering` (deltas wait for a snapshot), `snapshot` (one was applied), `live` (the chain holds),
-        /// `gap` (update numbers are missing: the book is invalid until the next snapshot), `crossed` (best bid
-        /// not below best ask), `uncrossed`, or `mismatch` (the venue's own best bid and ask differ).
+        /// `gap` (update numbers are missing: the book is invalid until the next snapshot), `checksum` (the venue's checksum is
+        /// that of another book: likewise), `crossed` (best bid not below best ask), `uncrossed`, or `mismatch` (the venue's
+        /// own best bid and ask differ).
         event: Label,
         /// The update number that was expected or compared.
         expected_sequence: Option<Integer>,

@@ -13,6 +13,7 @@ use arrow::error::ArrowError;
 
 use crate::batch::Batch;
 use crate::kind::{Column, Kind, Type};
+use crate::kinds::FRAME;
 use crate::time::Time;
 
 /// Column of revisable kinds: the logical time that made this version.
@@ -58,9 +59,17 @@ pub fn stored(batch: &Batch, time: Time) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(schema, columns)
 }
 
-/// The columns that a cold table is partitioned by: the day, and the venue where the kind is keyed by one.
+/// The columns that a cold table is partitioned by: the day, and the venue, or the source of frames, where the kind is
+/// keyed by one.
 pub fn partition_columns(kind: &Kind) -> Vec<&'static str> {
-    if kind.key.iter().any(|k| k == "venue") { vec![DATE, "venue"] } else { vec![DATE] }
+    let origin = ["venue", "source"].into_iter().find(|name| kind.key.iter().any(|k| k == name));
+    [DATE].into_iter().chain(origin).collect()
+}
+
+/// Whether ClickHouse can keep a kind: it has a table, and every row has a time, which is part of each sort and partition
+/// key there. That of a frame may be unknown, and raw bytes are not what the hot store is for.
+pub fn in_clickhouse(kind: &Kind) -> bool {
+    kind.table.is_some() && kind.name != FRAME.name
 }
 
 /// The type of a column in ClickHouse.
@@ -89,13 +98,13 @@ pub struct Retention {
     pub storage_policy: Option<String>,
 }
 
-/// The `CREATE TABLE` statement of a kind for ClickHouse; `None` for a kind that has no table.
+/// The `CREATE TABLE` statement of a kind for ClickHouse; `None` for a kind that has no table there.
 ///
 /// Append-only kinds are `MergeTree` with a window of remembered insert tokens, because the default
 /// remembers none; revisable kinds are `ReplacingMergeTree(version, is_deleted)` keyed by identity.
 /// Sort keys begin with the instrument, then time.
 pub fn clickhouse_ddl(kind: &Kind, database: &str, retention: &Retention) -> Option<String> {
-    let table = kind.table.as_ref()?;
+    let table = kind.table.as_ref().filter(|_| in_clickhouse(kind))?;
     let mut columns: Vec<String> = kind
         .columns
         .iter()
@@ -160,7 +169,7 @@ impl Kind {
 mod tests {
     use super::*;
     use crate::batch::Origin;
-    use crate::kinds::{self, ANOMALY, BAR, DEAD_LETTER, FRAME, Trade, TradeBuilder, VENUE_STATUS};
+    use crate::kinds::{self, ANOMALY, BAR, DEAD_LETTER, Trade, TradeBuilder, VENUE_STATUS};
 
     fn ddl(kind: &Kind) -> String {
         clickhouse_ddl(kind, "db", &Retention::default()).unwrap()
@@ -204,7 +213,7 @@ mod tests {
             clause(&ddl(&DEAD_LETTER), "ORDER BY "),
             "(assumeNotNull(coalesce(`event_time`, `receive_time`, `rejected_time`)), `node`, `reason`, ifNull(`frame`, 0))"
         );
-        assert_eq!(clickhouse_ddl(&FRAME, "db", &Retention::default()), None, "raw frames are never stored");
+        assert_eq!(clickhouse_ddl(&FRAME, "db", &Retention::default()), None, "a frame may have no time");
     }
 
     #[test]
@@ -218,7 +227,7 @@ mod tests {
 
     #[test]
     fn every_table_has_every_column_and_a_key_that_is_never_null() {
-        for kind in kinds::all().into_iter().filter(|k| k.table.is_some()) {
+        for kind in kinds::all().into_iter().filter(|k| in_clickhouse(k)) {
             let ddl = ddl(kind);
             let declared: Vec<&str> =
                 ddl.lines().filter_map(|line| line.strip_prefix("    `")?.split_once('`').map(|(name, _)| name)).collect();
@@ -269,6 +278,7 @@ mod tests {
     #[test]
     fn cold_tables_are_partitioned_by_venue_where_there_is_one() {
         assert_eq!(partition_columns(&BAR), [DATE, "venue"]);
+        assert_eq!(partition_columns(&FRAME), [DATE, "source"]);
         assert_eq!(partition_columns(&DEAD_LETTER), [DATE]);
     }
 }

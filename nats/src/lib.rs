@@ -28,6 +28,8 @@ pub mod headers {
     pub const RECEIVE_TIME: &str = "Marketprism-Receive-Time";
     /// The value of [`RECEIVE_TIME`] of a frame of which nobody knows when it was received.
     pub const UNKNOWN: &str = "unknown";
+    /// The number of a frame in the source that gave it.
+    pub const FRAME: &str = "Marketprism-Frame";
     /// The venue dialect of a frame.
     pub const DIALECT: &str = "Marketprism-Dialect";
     /// The venue's symbol that a frame was asked for, where the frame itself names none.

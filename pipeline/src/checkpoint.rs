@@ -5,6 +5,9 @@
 //! it has committed everything below. Nothing waits for anything else, and the states are turned into bytes by a thread
 //! of their own. The manifest is written last and only if there is none: a checkpoint without one never was.
 //!
+//! Where a pipeline has several processes, each of them stores the states of its own workers. The first one sets the barriers
+//! and writes the manifest, once the others have told it what they have stored.
+//!
 //! A run never mixes checkpoints and never takes half of one: every object is named in the manifest after what it holds,
 //! and one that holds anything else refuses the whole. What has not changed since the checkpoint before has the same name, and
 //! is not written again.
@@ -37,6 +40,7 @@ use tokio::sync::watch;
 use twox_hash::XxHash64;
 
 use crate::journal::{Bound, Identity, Journal};
+use crate::mesh::{First, Peers};
 use crate::run::Handle;
 use crate::summary::{aligned, grouped};
 
@@ -44,6 +48,8 @@ use crate::summary::{aligned, grouped};
 const KEPT: usize = 3;
 /// What the names of manifests end with, behind the barrier.
 const MANIFEST: &str = ".json";
+/// What the names of objects end with.
+const OBJECT: &str = ".arrow";
 /// The folder of the objects, beside the manifests.
 const OBJECTS: &str = "objects";
 /// Objects that are read or written side by side.
@@ -90,7 +96,7 @@ pub struct StoredPart {
 /// An Arrow file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredObject {
-    /// Its name: the hash of its bytes.
+    /// Its name: who wrote it, and the hash of its bytes.
     pub name: String,
     /// Its rows.
     pub rows: usize,
@@ -135,8 +141,11 @@ pub fn table(manifests: &[Manifest]) -> String {
 pub struct Store {
     place: Place,
     folder: String,
-    /// Names of objects that are there and whole: this process has read or written them.
-    known: Arc<Mutex<HashSet<String>>>,
+    /// What the names of objects begin with that this process writes. A process that was stopped for long, and then goes on
+    /// removing what nothing needed at the time, removes nothing that a later one has written.
+    writer: String,
+    /// Objects that are there and whole, since this process has read or written them: their names by hash.
+    known: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl Store {
@@ -146,7 +155,12 @@ impl Store {
     /// An address that is neither a folder nor a bucket.
     pub fn open(settings: &Settings, pipeline: &str) -> Result<Self, StorageError> {
         let place = Place::open(settings.checkpoints_url(), &settings.cold)?;
-        Ok(Store { place, folder: format!("pipelines/{pipeline}/checkpoints"), known: Arc::default() })
+        Ok(Store {
+            place,
+            folder: format!("pipelines/{pipeline}/checkpoints"),
+            writer: uuid::Uuid::new_v4().simple().to_string(),
+            known: Arc::default(),
+        })
     }
 
     fn manifest_path(&self, barrier: Time) -> Path {
@@ -215,11 +229,12 @@ impl Store {
     async fn read(&self, object: &StoredObject) -> Result<RecordBatch, StorageError> {
         let path = self.objects_path().join(object.name.as_str());
         let bytes = self.get(&path).await?;
-        if name(&bytes) != object.name {
+        let hash = hash(&bytes);
+        if !object.name.ends_with(&format!("-{hash}{OBJECT}")) {
             return Err(self.damaged(&path, "its bytes are not those that were written"));
         }
         let rows = decode(&bytes).map_err(|error| self.damaged(&path, &error.to_string()))?;
-        self.known().insert(object.name.clone());
+        self.known().insert(hash, object.name.clone());
         Ok(rows)
     }
 
@@ -236,18 +251,23 @@ impl Store {
         StorageError::new(path.to_string(), format!("the checkpoint cannot be used: {what}"), "go on from the one before it")
     }
 
-    fn known(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.known.lock().expect("no holder panics")
     }
 
-    /// Writes a checkpoint, the manifest last.
-    async fn write(&self, manifest: &mut Manifest, states: Vec<(Part, WatermarkState, Snapshot)>) -> Result<(), StorageError> {
+    /// Stores the states of stages. The names of their objects go into a manifest.
+    async fn store_parts(&self, states: Vec<(Part, WatermarkState, Snapshot)>) -> Result<Vec<StoredPart>, StorageError> {
+        let mut parts = Vec::new();
         for (part, watermark, snapshot) in states {
             let batches = snapshot();
             let objects = stream::iter(&batches).map(|rows| self.put(rows)).buffered(PARALLEL).try_collect().await?;
-            manifest.parts.push(StoredPart { part, watermark, objects });
+            parts.push(StoredPart { part, watermark, objects });
         }
-        crash::point("states stored");
+        Ok(parts)
+    }
+
+    /// Makes a checkpoint of states that are stored.
+    async fn complete(&self, manifest: &mut Manifest) -> Result<(), StorageError> {
         manifest.taken = time::now();
         let text = serde_json::to_vec_pretty(manifest).expect("a manifest has text keys");
         let path = self.manifest_path(manifest.barrier);
@@ -258,19 +278,27 @@ impl Store {
     /// Writes rows under the name of what they are, unless they are there.
     async fn put(&self, rows: &RecordBatch) -> Result<StoredObject, StorageError> {
         let bytes = encode(rows).map_err(|error| StorageError::new("a state", error.to_string(), "this is a bug, please report it"))?;
-        let object = StoredObject { name: name(&bytes), rows: rows.num_rows(), bytes: bytes.len() };
-        if !self.known().contains(&object.name) {
-            let path = self.objects_path().join(object.name.as_str());
-            self.place.store().put(&path, PutPayload::from(bytes)).await.map_err(|error| self.error(&error))?;
-            self.known().insert(object.name.clone());
-        }
-        Ok(object)
+        let (hash, rows, length) = (hash(&bytes), rows.num_rows(), bytes.len());
+        let there = self.known().get(&hash).cloned();
+        let name = match there {
+            Some(name) => name,
+            None => {
+                let name = format!("{}-{hash}{OBJECT}", self.writer);
+                let path = self.objects_path().join(name.as_str());
+                self.place.store().put(&path, PutPayload::from(bytes)).await.map_err(|error| self.error(&error))?;
+                self.known().insert(hash, name.clone());
+                name
+            }
+        };
+        Ok(StoredObject { name, rows, bytes: length })
     }
 
-    /// Removes all but the newest checkpoints, and objects that none of those names. Returns the barrier of the oldest
-    /// that is kept.
+    /// Removes all but the newest checkpoints, and objects that none of those names, unless they may belong to one that is
+    /// still being stored: the next, by a process that has taken over. Returns the barrier of the oldest that is kept.
     async fn prune(&self, pipeline: &str) -> Result<Option<Time>, StorageError> {
         let all = self.list().await?;
+        let Some(newest) = all.first() else { return Ok(None) };
+        let newest = self.place.store().head(&self.manifest_path(*newest)).await.map_err(|error| self.error(&error))?.last_modified;
         let (kept, old) = all.split_at(all.len().min(KEPT));
         for barrier in old {
             self.remove(&self.manifest_path(*barrier)).await?;
@@ -279,11 +307,11 @@ impl Store {
         for barrier in kept {
             named.extend(self.manifest(pipeline, *barrier).await?.objects().map(|object| object.name.clone()));
         }
-        self.known().retain(|name| named.contains(name));
+        self.known().retain(|_, name| named.contains(name));
         let objects: Vec<_> =
             self.place.store().list(Some(&self.objects_path())).try_collect().await.map_err(|error| self.error(&error))?;
         for object in objects {
-            if object.location.filename().is_some_and(|name| !named.contains(name)) {
+            if object.last_modified < newest && object.location.filename().is_some_and(|name| !named.contains(name)) {
                 self.remove(&object.location).await?;
             }
         }
@@ -315,9 +343,9 @@ impl Store {
     }
 }
 
-/// The name of an object: two XXH64 of its bytes, so that no two objects have one name.
-fn name(bytes: &[u8]) -> String {
-    format!("{:016x}{:016x}.arrow", XxHash64::oneshot(0, bytes), XxHash64::oneshot(1, bytes))
+/// Two XXH64 of the bytes of an object, so that no two objects have one name.
+fn hash(bytes: &[u8]) -> String {
+    format!("{:016x}{:016x}", XxHash64::oneshot(0, bytes), XxHash64::oneshot(1, bytes))
 }
 
 fn encode(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
@@ -383,31 +411,37 @@ pub fn now() -> Time {
 enum Kept {
     Stage(Part, Time, WatermarkState, Snapshot),
     Sink(String, Time, WatermarkState),
+    /// Another process has stored the states of its stages, or could not.
+    Peer(Time, Result<Vec<StoredPart>, String>),
     /// Nothing more is handed over.
     Done,
 }
 
-/// What the workers, sources and sinks of a run know of checkpoints.
+/// What the workers and sinks of a process know of checkpoints.
 pub struct Checkpoints {
-    clock: Arc<Clock>,
     /// The barrier that the run goes on from.
     from: Time,
     /// The latest barrier.
     barrier: AtomicU64,
-    /// Whether a checkpoint is under way.
-    under_way: Mutex<bool>,
+    /// The barrier of the last checkpoint that is complete.
+    complete: AtomicU64,
     parts: Mutex<Vec<Part>>,
     restored: HashMap<(String, u32), StageState>,
     kept: Sender<Kept>,
 }
 
 impl Checkpoints {
-    /// Sets a barrier, unless a checkpoint is under way.
-    pub fn begin(&self) {
-        let mut under_way = self.under_way.lock().expect("no holder panics");
-        if !std::mem::replace(&mut under_way, true) {
-            self.clock.raise(|barrier| self.barrier.store(barrier, Ordering::Release));
-        }
+    /// Those of a run that goes on at `from` with these states, and what is handed over for them.
+    fn new(from: Time, restored: HashMap<(String, u32), StageState>) -> (Arc<Checkpoints>, Receiver<Kept>) {
+        let (kept, received) = crossbeam_channel::unbounded();
+        let (barrier, complete) = (AtomicU64::new(from), AtomicU64::new(from));
+        (Arc::new(Checkpoints { from, barrier, complete, parts: Mutex::default(), restored, kept }), received)
+    }
+
+    /// Lets the workers of this process know of a barrier, and of the last checkpoint that is complete.
+    pub fn set(&self, barrier: Time, complete: Time) {
+        self.complete.store(complete, Ordering::Release);
+        self.barrier.store(barrier, Ordering::Release);
     }
 
     /// A sink has committed everything below a barrier.
@@ -415,7 +449,12 @@ impl Checkpoints {
         self.hand_over(Kept::Sink(sink.to_owned(), barrier, watermark));
     }
 
-    /// Nothing more is handed over: the run is over.
+    /// Another process has stored its states at a barrier, or could not.
+    pub fn keep_peer(&self, barrier: Time, parts: Result<Vec<StoredPart>, String>) {
+        self.hand_over(Kept::Peer(barrier, parts));
+    }
+
+    /// Nothing more is handed over: the workers have ended.
     pub fn done(&self) {
         self.hand_over(Kept::Done);
     }
@@ -423,6 +462,11 @@ impl Checkpoints {
     fn hand_over(&self, kept: Kept) {
         // Where nobody stores checkpoints, because storing one panicked, the run goes on without.
         drop(self.kept.send(kept));
+    }
+
+    /// Number of stages with a state, on all workers of this process.
+    fn stages(&self) -> usize {
+        self.parts.lock().expect("no holder panics").len()
     }
 }
 
@@ -448,9 +492,42 @@ impl Keeper for Checkpoints {
     }
 }
 
-/// The thread that stores checkpoints.
+/// Sets the barriers of a run: in its first process, where the sources are.
+pub struct Barriers {
+    clock: Arc<Clock>,
+    checkpoints: Arc<Checkpoints>,
+    /// The other processes, which have to know of a barrier before a source passes it.
+    peers: Option<Arc<Peers>>,
+    /// Whether a checkpoint is under way.
+    under_way: Mutex<bool>,
+}
+
+impl Barriers {
+    /// Sets a barrier, unless a checkpoint is under way.
+    pub fn begin(&self) {
+        let mut under_way = self.under_way.lock().expect("no holder panics");
+        if std::mem::replace(&mut under_way, true) {
+            return;
+        }
+        let complete = self.checkpoints.complete.load(Ordering::Acquire);
+        self.clock.raise(|barrier| {
+            if let Some(peers) = &self.peers {
+                peers.raise(barrier, complete);
+            }
+            self.checkpoints.set(barrier, complete);
+        });
+    }
+
+    /// Lets the next checkpoint begin.
+    fn end(&self) {
+        *self.under_way.lock().expect("no holder panics") = false;
+    }
+}
+
+/// The thread that stores the checkpoints of a run, in its first process.
 pub struct Storing {
     checkpoints: Arc<Checkpoints>,
+    barriers: Arc<Barriers>,
     kept: Receiver<Kept>,
     store: Store,
     journal: Arc<Journal>,
@@ -458,6 +535,7 @@ pub struct Storing {
     /// What every manifest of the run says alike.
     blank: Manifest,
     sinks: usize,
+    peers: usize,
     /// Tells the sources what will not be asked for again.
     settled: watch::Sender<BTreeMap<String, Bound>>,
     handle: Handle,
@@ -469,16 +547,18 @@ pub struct Run {
     pub pipeline: String,
     /// What that computes.
     pub identity: Identity,
-    /// Number of workers.
+    /// Number of workers in all processes.
     pub workers: u32,
     /// The sources, in the order of their numbers.
     pub sources: Vec<String>,
     /// Number of sinks.
     pub sinks: usize,
+    /// The other processes.
+    pub peers: Option<Arc<Peers>>,
 }
 
 impl Storing {
-    /// Checkpoints of a run that goes on at `from` with these states, and the thread that stores them. `settled` gets the
+    /// The thread that stores the checkpoints of a run that goes on at `from` with these states. `settled` gets the
     /// bounds of the oldest checkpoint that is kept, `handle` is told of every one.
     pub fn new(
         run: Run,
@@ -487,17 +567,10 @@ impl Storing {
         (store, journal): (Store, Arc<Journal>),
         interval: Duration,
         (settled, handle): (watch::Sender<BTreeMap<String, Bound>>, Handle),
-    ) -> (Arc<Checkpoints>, Storing) {
-        let (sender, kept) = crossbeam_channel::unbounded();
-        let checkpoints = Arc::new(Checkpoints {
-            clock,
-            from,
-            barrier: AtomicU64::new(from),
-            under_way: Mutex::new(false),
-            parts: Mutex::default(),
-            restored,
-            kept: sender,
-        });
+    ) -> Storing {
+        let (checkpoints, kept) = Checkpoints::new(from, restored);
+        let peers = run.peers.as_ref().map_or(0, |peers| peers.count());
+        let barriers = Barriers { clock, checkpoints: checkpoints.clone(), peers: run.peers, under_way: Mutex::new(false) };
         let interval = interval.max(LEAST_INTERVAL);
         let blank = Manifest {
             pipeline: run.pipeline,
@@ -511,7 +584,18 @@ impl Storing {
             sinks: BTreeMap::new(),
             parts: Vec::new(),
         };
-        (checkpoints.clone(), Storing { checkpoints, kept, store, journal, interval, blank, sinks: run.sinks, settled, handle })
+        let barriers = Arc::new(barriers);
+        Storing { checkpoints, barriers, kept, store, journal, interval, blank, sinks: run.sinks, peers, settled, handle }
+    }
+
+    /// What workers and sinks know of checkpoints.
+    pub fn checkpoints(&self) -> &Arc<Checkpoints> {
+        &self.checkpoints
+    }
+
+    /// What sets barriers.
+    pub fn barriers(&self) -> &Arc<Barriers> {
+        &self.barriers
     }
 
     /// Stores a checkpoint every interval until the run is over. One that cannot be stored is told and given up: the
@@ -523,14 +607,17 @@ impl Storing {
             match self.kept.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(Kept::Stage(part, barrier, watermark, snapshot)) => gathered.at(barrier).stages.push((part, watermark, snapshot)),
                 Ok(Kept::Sink(sink, barrier, watermark)) => drop(gathered.at(barrier).sinks.insert(sink, watermark)),
+                Ok(Kept::Peer(barrier, parts)) => gathered.at(barrier).peers.push(parts),
                 Ok(Kept::Done) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    self.checkpoints.begin();
+                    self.barriers.begin();
                     due = Instant::now() + self.interval;
                 }
             }
-            let parts = self.checkpoints.parts.lock().expect("no holder panics").len();
-            if gathered.stages.len() < parts || gathered.sinks.len() < self.sinks {
+            let stages = self.checkpoints.stages();
+            // All processes have the same stages.
+            let peers = if stages == 0 { 0 } else { self.peers };
+            if gathered.stages.len() < stages || gathered.sinks.len() < self.sinks || gathered.peers.len() < peers {
                 continue;
             }
             let complete = std::mem::take(&mut gathered);
@@ -543,23 +630,76 @@ impl Storing {
                 Ok(()) => tracing::debug!(barrier, "a checkpoint is stored"),
                 Err(error) => tracing::warn!(barrier, "a checkpoint could not be stored, and the next is tried: {error}"),
             }
-            *self.checkpoints.under_way.lock().expect("no holder panics") = false;
+            self.barriers.end();
         }
     }
 
     async fn store(&self, gathered: Gathered) -> Result<(), String> {
         let barrier = gathered.barrier;
-        let bounds = self.journal.bounds_below(barrier).map_err(|error| error.to_string())?;
-        let mut manifest = Manifest { barrier, bounds, sinks: gathered.sinks, ..self.blank.clone() };
         let told = |error: StorageError| error.to_string();
-        self.store.write(&mut manifest, gathered.stages).await.map_err(told)?;
+        let mut parts = self.store.store_parts(gathered.stages).await.map_err(told)?;
+        for peer in gathered.peers {
+            parts.append(&mut peer?);
+        }
+        crash::point("states stored");
+        let bounds = self.journal.checkpoint(barrier).await.map_err(|error| error.to_string())?;
+        let mut manifest = Manifest { barrier, bounds, sinks: gathered.sinks, parts, ..self.blank.clone() };
+        self.store.complete(&mut manifest).await.map_err(told)?;
+        self.checkpoints.complete.store(barrier, Ordering::Release);
         self.handle.checkpointed(manifest.taken);
         crash::point("manifest stored");
         let Some(oldest) = self.store.prune(&manifest.pipeline).await.map_err(told)? else { return Ok(()) };
         crash::point("checkpoints pruned");
-        self.journal.forget_below(oldest).map_err(|error| error.to_string())?;
-        self.settled.send_replace(self.journal.bounds_below(oldest).map_err(|error| error.to_string())?);
+        let settled = self.journal.forget_below(oldest).await.map_err(|error| error.to_string())?;
+        self.settled.send_replace(settled);
         Ok(())
+    }
+}
+
+/// The thread that stores the states of a process that is not the first.
+pub struct Assisting {
+    checkpoints: Arc<Checkpoints>,
+    kept: Receiver<Kept>,
+    store: Store,
+    /// The barrier of the checkpoint whose objects are known.
+    last: Time,
+}
+
+impl Assisting {
+    /// The thread of a process whose run goes on at `from` with these states.
+    pub fn new((from, restored): (Time, HashMap<(String, u32), StageState>), store: Store) -> Assisting {
+        let (checkpoints, kept) = Checkpoints::new(from, restored);
+        Assisting { checkpoints, kept, store, last: from }
+    }
+
+    /// What the workers know of checkpoints.
+    pub fn checkpoints(&self) -> &Arc<Checkpoints> {
+        &self.checkpoints
+    }
+
+    /// Stores the states of each checkpoint and tells the first process, until the workers have ended.
+    pub fn run(mut self, first: &First, on: &Tokio) {
+        let mut gathered = Gathered::default();
+        while let Ok(Kept::Stage(part, barrier, watermark, snapshot)) = self.kept.recv() {
+            gathered.at(barrier).stages.push((part, watermark, snapshot));
+            if gathered.stages.len() == self.checkpoints.stages() {
+                let stages = std::mem::take(&mut gathered).stages;
+                let parts = on.block_on(self.store(barrier, stages)).map_err(|error| error.to_string());
+                first.stored(barrier, parts);
+            }
+        }
+    }
+
+    async fn store(&mut self, barrier: Time, stages: Vec<(Part, WatermarkState, Snapshot)>) -> Result<Vec<StoredPart>, StorageError> {
+        // The first process removes what no complete checkpoint names, and perhaps those of the last one, which may not be.
+        if self.checkpoints.complete.load(Ordering::Acquire) != self.last {
+            self.store.known().clear();
+        }
+        let parts = self.store.store_parts(stages).await?;
+        let named: HashSet<&String> = parts.iter().flat_map(|part| &part.objects).map(|object| &object.name).collect();
+        self.store.known().retain(|_, name| named.contains(name));
+        self.last = barrier;
+        Ok(parts)
     }
 }
 
@@ -569,6 +709,7 @@ struct Gathered {
     barrier: Time,
     stages: Vec<(Part, WatermarkState, Snapshot)>,
     sinks: BTreeMap<String, WatermarkState>,
+    peers: Vec<Result<Vec<StoredPart>, String>>,
 }
 
 impl Gathered {
@@ -621,7 +762,8 @@ mod tests {
         let mut manifest = manifest(barrier);
         let part = Part { node: "bars".into(), stage: 1, worker: 0 };
         let watermark = WatermarkState { current: Some(7), ..WatermarkState::default() };
-        store.write(&mut manifest, vec![(part, watermark, Box::new(move || rows))]).await.unwrap();
+        manifest.parts = store.store_parts(vec![(part, watermark, Box::new(move || rows))]).await.unwrap();
+        store.complete(&mut manifest).await.unwrap();
         manifest
     }
 
@@ -648,7 +790,7 @@ mod tests {
         let states = other.states(&read).await.unwrap();
         let state = &states[&("bars".to_owned(), 1)];
         assert_eq!((state.watermark.current, &state.rows), (Some(7), &vec![rows(1), rows(3)]));
-        assert!(other.write(&mut manifest(20), Vec::new()).await.is_err(), "no manifest is written twice");
+        assert!(other.complete(&mut manifest(20)).await.is_err(), "no manifest is written twice");
     }
 
     #[tokio::test]
@@ -656,10 +798,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, place) = store(folder.path());
         for barrier in [10, 20, 30, 40, 50] {
+            // Left by a process that was killed before it wrote its manifest.
+            fs::create_dir_all(place.join("objects")).unwrap();
+            fs::write(place.join("objects/00.arrow"), b"orphan").unwrap();
             write(&store, barrier, vec![rows(0), rows(barrier as i64)]).await;
         }
-        // Left by a process that was killed before it wrote its manifest.
-        fs::write(place.join("objects/00.arrow"), b"orphan").unwrap();
         assert_eq!(store.prune("p").await.unwrap(), Some(30));
         assert_eq!(store.list().await.unwrap(), [50, 40, 30]);
         assert_eq!(names(&place.join("objects")).len(), 4, "one that all share, and one of each");

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::cluster::lock::{Lock, LockError};
+use ::cluster::protocol::{REFUSED, UNFINISHED};
 use clap::{Parser, Subcommand, ValueEnum};
 use config::settings::{LogFormat, Settings};
 use config::{Diagnostics, Document, Environment, manual, settings};
@@ -26,6 +27,9 @@ use crate::run::{self, Handle};
 use crate::worker;
 
 mod cluster;
+
+/// How long `run` waits for stores and sources that are away when it starts: a wrong address is to be seen soon.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A stream processor for market data.
 #[derive(Debug, Parser)]
@@ -225,6 +229,7 @@ failures!(
     run::RunError,
     storage::StorageError,
     ::cluster::agent::NodeError,
+    ::cluster::store::StoreError,
     ::cluster::api::ListenError,
     ::cluster::client::ClientError
 );
@@ -249,7 +254,8 @@ pub fn main() -> ExitCode {
 fn execute(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run { file, workers, common, format, going_on } => {
-            let choice = Choice { fresh: going_on.fresh, accept: going_on.accept, checkpoint: going_on.checkpoint };
+            let choice =
+                Choice { fresh: going_on.fresh, accept: going_on.accept, checkpoint: going_on.checkpoint, patience: Some(PATIENCE) };
             execute_run(&file, workers, &common, format, choice)
         }
         Command::Checkpoints { file, format, common } => checkpoints(&file, &common, format),
@@ -308,7 +314,7 @@ fn execute_run(file: &Path, workers: Option<usize>, common: &Common, format: Rep
     let handle = Handle::default();
     watch_signals(&handle)?;
     let monitor = Monitor::start(plan.clone());
-    let result = run::run(plan, &Arc::new(settings), &handle, choice);
+    let result = run::run(plan, &Arc::new(settings), &handle, choice, None);
     drop(monitor);
     let summary = result?;
     match format {
@@ -326,7 +332,12 @@ fn checkpoints(file: &Path, common: &Common, format: Report) -> Result<ExitCode,
     let manifests = runtime.block_on(async {
         let mut manifests = Vec::new();
         for barrier in store.list().await? {
-            manifests.push(store.manifest(&pipeline.name, barrier).await?);
+            match store.manifest(&pipeline.name, barrier).await {
+                Ok(manifest) => manifests.push(manifest),
+                // A run beside this one removes those that are old.
+                Err(_) if !store.list().await?.contains(&barrier) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok::<_, storage::StorageError>(manifests)
     })?;
@@ -352,20 +363,31 @@ fn execute_worker() -> Result<ExitCode, Failure> {
     let plan = Arc::new(Plan::new(pipeline));
     let handle = Handle::default();
     watch_signals(&handle)?;
-    worker::obey(&handle)?;
+    let listener = worker::listen(&assignment)?;
+    let addresses = worker::obey(&handle, assignment.silence.map(Duration::from_secs))?;
     let reporter = worker::Reporter::start(plan.clone(), number, handle.clone());
-    let _lock = hold(&settings, &plan.name, PATIENCE)?;
-    let result = run::run(plan, &Arc::new(settings), &handle, Choice { accept: assignment.accept, ..Choice::default() });
-    let summary = match result.inspect_err(|_| reporter.stop()) {
+    let mesh = listener.map(|listener| worker::meet(&assignment, &listener, &addresses)).transpose()?;
+    let settings = Arc::new(settings);
+    let ended = if assignment.process == 0 {
+        let _lock = hold(&settings, &plan.name, PATIENCE)?;
+        run::run(plan, &settings, &handle, Choice { accept: assignment.accept, ..Choice::default() }, mesh).map(Some)
+    } else if let Some(mesh) = mesh {
+        run::assist(&plan, &settings, &handle, mesh).map(|()| None)
+    } else {
+        return Err(Failure::Message(format!("process {} was assigned without others", assignment.process)));
+    };
+    let summary = match ended.inspect_err(|_| reporter.stop()) {
         Err(error) if error.needs_a_decision() => {
             complain(&format!("error: {error}"));
-            return Ok(ExitCode::from(::cluster::protocol::REFUSED));
+            return Ok(ExitCode::from(if error.is_unfinished() { UNFINISHED } else { REFUSED }));
         }
-        result => result?,
+        ended => ended?,
     };
-    complain(summary.to_text().trim_end());
-    reporter.end(&summary);
-    Ok(if summary.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if let Some(summary) = &summary {
+        complain(summary.to_text().trim_end());
+    }
+    reporter.end(summary.as_ref());
+    Ok(if summary.is_none_or(|summary| summary.is_good()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Takes a pipeline for this process: two that run it over one data folder would store its rows twice.

@@ -20,11 +20,13 @@ use operators::dataflow::Watermark;
 use operators::{Keeper, SourceClock, Stream};
 use sinks::{Epoch, Keeps, Pace, SinkError, Writer};
 use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Exchange as _;
 use timely::dataflow::operators::generic::Operator as _;
 
 use crate::checkpoint::Checkpoints;
 use crate::journal::{Journal, JournalError};
 use crate::resume::SinkResume;
+use crate::run::Handle;
 
 /// What a worker tells a sink's thread.
 #[derive(Debug)]
@@ -50,9 +52,14 @@ pub struct Outlet {
     pub kinds: Arc<[String]>,
 }
 
-/// Adds a sink to the dataflow of a worker. The stream that comes back carries nothing; its frontier tells what
-/// the sink has room for.
-pub fn outlet<'scope>(input: Stream<'scope>, name: &str, outlet: Outlet) -> Stream<'scope> {
+/// Brings the rows of all processes to the workers of the first; `index` is that of the worker in its process.
+pub fn collect(rows: Stream<'_>, index: usize) -> Stream<'_> {
+    rows.exchange(move |_: &Message| index as u64)
+}
+
+/// Adds a sink to the dataflow of a worker; `None` in a process that it is not in. The stream that comes back carries
+/// nothing; its frontier tells what the sink has room for.
+pub fn outlet<'scope>(input: Stream<'scope>, name: &str, outlet: Option<Outlet>) -> Stream<'scope> {
     let scope = input.scope();
     let worker = scope.index();
     input.unary_frontier(Pipeline, name, |capability, info| {
@@ -65,6 +72,10 @@ pub fn outlet<'scope>(input: Stream<'scope>, name: &str, outlet: Outlet) -> Stre
             Time,
             timely::container::CapacityContainerBuilder<Vec<Message>>,
         >| {
+            let Some(outlet) = &outlet else {
+                capability = None;
+                return;
+            };
             input.for_each(|stamp, container| {
                 let time = *stamp.least().expect("every message has a time");
                 container.retain(|message| match message {
@@ -128,6 +139,8 @@ pub struct Drain {
     pub checkpoints: Option<Arc<Checkpoints>>,
     /// Set when a replay failed: nothing may be committed any more.
     pub abandoned: Arc<AtomicBool>,
+    /// The run, which is to end when the sink fails: nothing that the sources still read could be stored.
+    pub run: Handle,
     /// The node's books.
     pub account: Arc<Account>,
 }
@@ -147,7 +160,7 @@ struct Gathered {
 
 impl Drain {
     /// Commits everything that comes until all workers are done, then closes the writer. After an error the rest
-    /// is taken in and discarded, so that the workers can end.
+    /// is taken in and discarded, so that the workers can end, and the run is asked to end.
     ///
     /// # Errors
     /// The first error of the writer, or of the log of positions.
@@ -178,6 +191,7 @@ impl Drain {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(failure.unwrap_or_else(|| SinkError {
+                        transient: false,
                         place: self.name.clone(),
                         what: "the workers ended before the sink had everything".into(),
                         remedy: "see the errors before this one".into(),
@@ -192,6 +206,8 @@ impl Drain {
                     if let Err(error) = self.commit(epoch, rows, on, discard) {
                         tracing::error!(sink = self.name, "{error}");
                         self.account.error(error.to_string());
+                        // At once: this thread ends only when the sources have.
+                        self.run.drain();
                         failure = Some(error);
                     }
                     if failure.is_none() && !discard {
@@ -240,12 +256,14 @@ impl Drain {
             return Ok(());
         }
         let journal = self.journal.as_ref().filter(|_| self.keeps == Keeps::Commits);
-        let unrecorded = |error: JournalError| SinkError { place: error.place, what: error.what, remedy: error.remedy };
-        journal.map_or(Ok(()), |journal| journal.intend(&self.name, epoch.lower, epoch.upper)).map_err(unrecorded)?;
+        let unrecorded = |error: JournalError| SinkError { transient: false, place: error.place, what: error.what, remedy: error.remedy };
+        if let Some(journal) = journal {
+            on.block_on(journal.intend(&self.name, epoch.lower, epoch.upper)).map_err(unrecorded)?;
+        }
         crash::point("intended");
         on.block_on(self.writer.commit(epoch, rows))?;
         crash::point("committed");
-        journal.map_or(Ok(()), |journal| journal.committed(&self.name, epoch.upper)).map_err(unrecorded)
+        journal.map_or(Ok(()), |journal| on.block_on(journal.committed(&self.name, epoch.upper))).map_err(unrecorded)
     }
 }
 
@@ -281,7 +299,7 @@ impl Gathered {
         if upper <= self.lower || self.open.is_some_and(|open| upper < open) {
             return None;
         }
-        self.open = None;
+        let again = self.open.take().is_some();
         let later = self.rows.split_off(&upper);
         let mut rows = Vec::new();
         for (time, mut batches) in std::mem::replace(&mut self.rows, later) {
@@ -294,7 +312,7 @@ impl Gathered {
                 self.watermark.observe(time, progress);
             }
         }
-        let epoch = Epoch { lower: self.lower, upper, watermark: self.watermark.at(upper) };
+        let epoch = Epoch { lower: self.lower, upper, watermark: self.watermark.at(upper), again };
         self.lower = upper;
         Some((epoch, rows))
     }

@@ -22,12 +22,13 @@ use model::{Account, Batch, Kind, Message, Origin, Progress, crash};
 use operators::Stream;
 use sources::{Chunk, Position, Reader, SourceError};
 use timely::dataflow::Scope;
+use timely::dataflow::operators::Exchange as _;
 use timely::dataflow::operators::generic::source;
 use timely::scheduling::SyncActivator;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
-use crate::checkpoint::{Checkpoints, Clock, now};
+use crate::checkpoint::{Barriers, Clock, now};
 use crate::journal::{Bound, Journal};
 use crate::resume::SourceResume;
 
@@ -99,8 +100,8 @@ pub struct Feed {
     pub clock: Arc<Clock>,
     /// Positions on disk, where they are kept.
     pub journal: Option<Arc<Journal>>,
-    /// Checkpoints, where there are any.
-    pub checkpoints: Option<Arc<Checkpoints>>,
+    /// What sets barriers, where there are checkpoints.
+    pub barriers: Option<Arc<Barriers>>,
     /// What no run will ask for again, by source.
     pub settled: watch::Receiver<BTreeMap<String, Bound>>,
     /// Turns true when the pipeline is to drain.
@@ -156,6 +157,7 @@ impl Feed {
             };
             loop {
                 let chunk = reader.next(Some(&position)).await?.ok_or_else(|| SourceError {
+                    transient: false,
                     place: position.part.clone(),
                     what: format!("the source ends before {}, to where it was read", position.offset),
                     remedy: "bring back what the source had, or begin anew with `--fresh`".into(),
@@ -180,7 +182,7 @@ impl Feed {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => {
                     // What is read so far is stored with a state behind it.
-                    self.checkpoints.iter().for_each(|checkpoints| checkpoints.begin());
+                    self.barriers.iter().for_each(|barriers| barriers.begin());
                     return Ok(false);
                 }
                 next = reader.next(None) => Some(next?),
@@ -265,6 +267,15 @@ fn refused_at(time: Time, kind: &Kind, rows: RecordBatch) -> RecordBatch {
     let replaced = |(column, field): (&ArrayRef, &FieldRef)| if field.name() == "rejected_time" { times.clone() } else { column.clone() };
     let columns = rows.columns().iter().zip(rows.schema_ref().fields()).map(replaced).collect();
     RecordBatch::try_new(rows.schema(), columns).expect("one column of the same type was replaced")
+}
+
+/// Spreads the chunks of a source over the workers of all processes.
+pub fn spread(rows: Stream<'_>) -> Stream<'_> {
+    let worker = rows.scope().index() as u64;
+    rows.exchange(move |message: &Message| match message {
+        Message::Batch(batch) => batch.origin.chunk,
+        Message::Progress(_) => worker,
+    })
 }
 
 /// Adds a source to the dataflow of a worker. The activator goes to the source's thread.

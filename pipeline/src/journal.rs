@@ -1,27 +1,37 @@
-//! What a pipeline has read and committed, on disk: what exactly-once rests on.
+//! What a pipeline has read and committed, durably: what exactly-once rests on.
 //!
-//! A journal is a file of lines. Every row of a source up to a position has a logical time; a line `bind` says which,
+//! A journal is a list of lines. Every row of a source up to a position has a logical time; a line `bind` says which,
 //! before any sink commits it. A sink says which interval of times it is about to commit (`intend`) and that it
 //! has (`commit`). After a crash the same rows therefore get the same times again, and an interval that was
 //! broken off is committed again with the same bounds and rows, so the store recognises what it has of it.
 //!
-//! The last line may be torn by a crash: nothing depends on it, because whoever wrote it was not told that it is on disk.
-//! A journal is rewritten as a whole when a run begins and when a checkpoint makes its beginning superfluous: to a file
-//! beside it that then takes its name.
+//! The lines lie in a file of the data folder or, where checkpoints go to a bucket, in objects beside them, so that the
+//! pipeline can go on from another machine. Either way one process writes: a process that opens a journal of objects takes it
+//! over, and the one before it can add nothing any more, however long it was stopped or cut off. As every commit is
+//! intended first, that one commits nothing any more, either.
+//!
+//! A journal that cannot be written for a while is waited for, as sinks wait for their stores, and so do all commits.
+//!
+//! A journal is rewritten as a whole when a run begins and when a checkpoint makes its beginning superfluous.
+
+mod file;
+mod objects;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::fmt::Debug;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use model::crash;
+use async_trait::async_trait;
+use config::settings::Settings;
+use model::Account;
 use model::time::Time;
 use serde::{Deserialize, Serialize};
 use sources::Position;
+use storage::attempts::Attempts;
 
-/// The name of a journal in its pipeline's folder.
-const FILE: &str = "journal.ndjson";
+use file::FileLog;
+use objects::ObjectLog;
 
 /// What a pipeline computes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +54,8 @@ enum Line {
     Intend { sink: String, lower: Time, upper: Time },
     /// A sink has committed everything before `upper`.
     Commit { sink: String, upper: Time },
+    /// A checkpoint at `barrier` is about to be stored: times before it are given out no more.
+    Checkpoint { barrier: Time },
     /// All sources have ended and all sinks have committed everything.
     End,
 }
@@ -71,15 +83,19 @@ pub struct History {
     pub bounds: BTreeMap<String, VecDeque<Bound>>,
     /// By sink.
     pub sinks: BTreeMap<String, Committed>,
+    /// The barrier of the last checkpoint that was perhaps stored, or 0.
+    pub barrier: Time,
     /// Whether nothing can come any more.
     pub ended: bool,
 }
 
 /// A journal that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{place}: {what}; {remedy}")]
 pub struct JournalError {
-    /// The file, with the line.
+    /// Whether the same may succeed later without anybody's doing: the store is away, busy or full.
+    pub transient: bool,
+    /// Where it lies, with the line.
     pub place: String,
     /// What happened.
     pub what: String,
@@ -87,44 +103,28 @@ pub struct JournalError {
     pub remedy: String,
 }
 
-impl JournalError {
-    fn io(path: &Path, error: &io::Error) -> Self {
-        JournalError {
-            place: path.display().to_string(),
-            what: format!("the journal cannot be written or read: {error}"),
-            remedy: "free the disk or make the data folder writable; nothing is committed that it does not tell".into(),
-        }
-    }
-}
-
 impl History {
-    /// Reads the journal in a pipeline's folder, if there is one.
-    ///
-    /// # Errors
-    /// The file cannot be read, or a line before the last is none.
-    pub fn read(folder: &Path) -> Result<Option<History>, JournalError> {
-        let path = folder.join(FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(JournalError::io(&path, &error)),
-        };
+    /// Understands the lines of a journal that lies at `place`. The last one may be torn by a crash: nothing depends on
+    /// it, because whoever wrote it was not told that it is on disk.
+    fn parse(place: &str, text: &[u8]) -> Result<History, JournalError> {
         let mut history = History::default();
         for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
             match serde_json::from_slice::<Line>(line) {
                 Ok(line) => history.apply(line),
-                // Torn by a crash.
                 Err(_) if line.last() != Some(&b'\n') => {}
                 Err(error) => {
                     return Err(JournalError {
-                        place: format!("{}, line {}", path.display(), number + 1),
+                        transient: false,
+                        place: format!("{place}, line {}", number + 1),
                         what: format!("the line is damaged: {error}"),
-                        remedy: "restore the file from a copy, or begin anew with `--fresh`: rows that are stored stay, and everything is read again".into(),
+                        remedy:
+                            "restore it from a copy, or begin anew with `--fresh`: rows that are stored stay, and everything is read again"
+                                .into(),
                     });
                 }
             }
         }
-        Ok(Some(history))
+        Ok(history)
     }
 
     fn apply(&mut self, line: Line) {
@@ -140,6 +140,7 @@ impl History {
                 sink.upper = sink.upper.max(upper);
                 sink.open = sink.open.filter(|(_, open)| *open > upper);
             }
+            Line::Checkpoint { barrier } => self.barrier = self.barrier.max(barrier),
             Line::End => self.ended = true,
         }
     }
@@ -148,7 +149,7 @@ impl History {
     pub fn next(&self) -> Time {
         let bound = self.bounds.values().filter_map(|bounds| bounds.back()).map(|(time, _)| time + 1).max();
         let named = self.sinks.values().map(|sink| sink.open.map_or(sink.upper, |(_, upper)| upper)).max();
-        bound.max(named).unwrap_or(0)
+        bound.max(named).unwrap_or(0).max(self.barrier)
     }
 
     fn lines(&self) -> Vec<Line> {
@@ -161,47 +162,97 @@ impl History {
             lines.push(Line::Commit { sink: sink.clone(), upper: committed.upper });
             lines.extend(committed.open.map(|(lower, upper)| Line::Intend { sink: sink.clone(), lower, upper }));
         }
+        lines.extend((self.barrier > 0).then_some(Line::Checkpoint { barrier: self.barrier }));
         lines.extend(self.ended.then_some(Line::End));
         lines
+    }
+}
+
+/// Where the lines of a journal lie.
+#[async_trait]
+trait Log: Debug + Send {
+    /// Adds lines behind all others. They are durable when this returns, if they are to be; else at the latest when a
+    /// later call that is to be durable returns. After an error none of them is there, or it is not known: then the error is
+    /// transient, and the same call is the next.
+    async fn append(&mut self, lines: &[u8], durable: bool) -> Result<(), JournalError>;
+
+    /// Puts lines in the place of all others, durably. After an error the others are there, or it is not known, as above.
+    async fn replace(&mut self, lines: &[u8]) -> Result<(), JournalError>;
+}
+
+/// A journal that this process alone may write now, with what earlier ones wrote.
+#[derive(Debug)]
+pub struct Opened {
+    log: Box<dyn Log>,
+    /// What it says. An error is a damaged journal; `None` is a new one.
+    pub history: Result<Option<History>, JournalError>,
+}
+
+/// Opens the journal of a pipeline, as the settings say, and takes it over.
+///
+/// # Errors
+/// It cannot be read or taken over.
+pub async fn open(settings: &Settings, pipeline: &str) -> Result<Opened, JournalError> {
+    if let Some(place) = settings.shared_checkpoints() {
+        let (log, text) = ObjectLog::open(place, settings, pipeline).await?;
+        let history = text.map(|text| History::parse(&log.place(), &text)).transpose();
+        Ok(Opened { log: Box::new(log), history })
+    } else {
+        let (log, text) = FileLog::open(&Path::new(settings.data()).join("pipelines").join(pipeline))?;
+        let history = text.map(|text| History::parse(&log.place(), &text)).transpose();
+        Ok(Opened { log: Box::new(log), history })
+    }
+}
+
+/// Removes what the journal of a pipeline has in a bucket; nothing if it is a file.
+///
+/// # Errors
+/// The bucket cannot be reached or refuses us.
+pub async fn clear(settings: &Settings, pipeline: &str) -> Result<(), JournalError> {
+    match settings.shared_checkpoints() {
+        Some(place) => ObjectLog::clear(place, settings, pipeline).await,
+        None => Ok(()),
+    }
+}
+
+impl Opened {
+    /// Begins to write a journal that goes on from a history. What it waits for later is said in the books.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn begin(self, history: History, account: &Arc<Account>) -> Result<Journal, JournalError> {
+        let mut log = self.log;
+        log.replace(&encode(&history.lines())).await?;
+        Ok(Journal { pending: Mutex::default(), state: tokio::sync::Mutex::new(State { log, history, account: account.clone() }) })
     }
 }
 
 /// The journal of a pipeline that runs.
 #[derive(Debug)]
 pub struct Journal {
-    path: PathBuf,
-    state: Mutex<State>,
+    /// By source: what is not recorded, in the order of times.
+    pending: Mutex<BTreeMap<String, VecDeque<Bound>>>,
+    state: tokio::sync::Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    log: File,
-    /// What the lines on disk say.
+    log: Box<dyn Log>,
+    /// What the lines say.
     history: History,
-    /// By source: what is not on disk, in the order of times.
-    pending: BTreeMap<String, VecDeque<Bound>>,
+    /// The pipeline's books.
+    account: Arc<Account>,
 }
 
 impl Journal {
-    /// Begins, in a pipeline's folder, a journal that goes on from a history.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn begin(folder: &Path, history: History) -> Result<Journal, JournalError> {
-        let path = folder.join(FILE);
-        let begun = fs::create_dir_all(folder).and_then(|()| rewrite(&path, &history.lines()));
-        let log = begun.map_err(|error| JournalError::io(&path, &error))?;
-        Ok(Journal { path, state: Mutex::new(State { log, history, pending: BTreeMap::new() }) })
-    }
-
     /// Notes that a chunk of a source at a logical time ends at a position, or that the source ends. Times of a source
     /// never fall.
     pub fn bind(&self, source: &str, time: Time, position: Option<Position>) {
-        let mut state = self.state.lock().expect("no holder panics");
-        if !state.pending.contains_key(source) {
-            state.pending.insert(source.to_owned(), VecDeque::new());
+        let mut pending = self.pending.lock().expect("no holder panics");
+        if !pending.contains_key(source) {
+            pending.insert(source.to_owned(), VecDeque::new());
         }
-        let pending = state.pending.get_mut(source).expect("it was put there");
+        let pending = pending.get_mut(source).expect("it was put there");
         match pending.back_mut() {
             Some((last, end)) if *last == time => *end = position,
             _ => pending.push_back((time, position)),
@@ -212,117 +263,136 @@ impl Journal {
     /// at each of them.
     ///
     /// # Errors
-    /// The file cannot be written: the sink must not commit.
-    pub fn intend(&self, sink: &str, lower: Time, upper: Time) -> Result<(), JournalError> {
-        self.record(upper, [Line::Intend { sink: sink.to_owned(), lower, upper }]).map_err(|error| JournalError::io(&self.path, &error))
+    /// It cannot be written: the sink must not commit.
+    pub async fn intend(&self, sink: &str, lower: Time, upper: Time) -> Result<(), JournalError> {
+        self.record(upper, Line::Intend { sink: sink.to_owned(), lower, upper }).await.map(drop)
     }
 
     /// Notes that a sink has committed everything before `upper`. Should a crash lose the note, the sink is asked again
     /// and recognises what it has.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn committed(&self, sink: &str, upper: Time) -> Result<(), JournalError> {
-        let mut state = self.state.lock().expect("no holder panics");
-        state.write(vec![Line::Commit { sink: sink.to_owned(), upper }]).map_err(|error| JournalError::io(&self.path, &error))
+    /// It cannot be written.
+    pub async fn committed(&self, sink: &str, upper: Time) -> Result<(), JournalError> {
+        self.state.lock().await.write(vec![Line::Commit { sink: sink.to_owned(), upper }], false).await
     }
 
-    /// Records that nothing can come any more.
+    /// Records durably that a checkpoint is about to be stored, and returns the last bound of each source below its barrier.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn end(&self) -> Result<(), JournalError> {
-        self.record(Time::MAX, [Line::End]).map_err(|error| JournalError::io(&self.path, &error))
+    /// It cannot be written: the checkpoint must not be stored.
+    pub async fn checkpoint(&self, barrier: Time) -> Result<BTreeMap<String, Bound>, JournalError> {
+        let state = self.record(barrier, Line::Checkpoint { barrier }).await?;
+        Ok(state.history.last_below(barrier))
     }
 
-    /// The last bound of each source below a time. What is not on disk yet is recorded on the way.
+    /// Forgets what is needed only to go on from before the checkpoint at a barrier, and returns the last bound of each
+    /// source below it.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn bounds_below(&self, time: Time) -> Result<BTreeMap<String, Bound>, JournalError> {
-        self.record(time, []).map_err(|error| JournalError::io(&self.path, &error))?;
-        let state = self.state.lock().expect("no holder panics");
-        let last = |(source, bounds): (&String, &VecDeque<Bound>)| {
-            let below = bounds.partition_point(|(bound, _)| *bound < time);
-            (below > 0).then(|| (source.clone(), bounds[below - 1].clone()))
-        };
-        Ok(state.history.bounds.iter().filter_map(last).collect())
-    }
-
-    /// Forgets what is needed only to go on from before a time.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn forget_below(&self, time: Time) -> Result<(), JournalError> {
-        let mut state = self.state.lock().expect("no holder panics");
+    /// It cannot be written.
+    pub async fn forget_below(&self, barrier: Time) -> Result<BTreeMap<String, Bound>, JournalError> {
+        let mut state = self.state.lock().await;
         for bounds in state.history.bounds.values_mut() {
-            let below = bounds.partition_point(|(bound, _)| *bound < time);
+            let below = bounds.partition_point(|(bound, _)| *bound < barrier);
             bounds.drain(..below.saturating_sub(1));
         }
-        state.history.floor = time;
-        state.log = rewrite(&self.path, &state.history.lines()).map_err(|error| JournalError::io(&self.path, &error))?;
-        Ok(())
+        state.history.floor = barrier;
+        let lines = encode(&state.history.lines());
+        state.change(Change::Replace(&lines)).await?;
+        Ok(state.history.last_below(barrier))
     }
 
-    /// Writes the bounds below a time and further lines, and waits until they are on disk.
-    fn record(&self, upper: Time, lines: impl IntoIterator<Item = Line>) -> io::Result<()> {
-        let mut state = self.state.lock().expect("no holder panics");
-        let mut all = Vec::new();
-        for (source, pending) in &state.pending {
+    /// Makes durable what was noted, at the end of a run; and where nothing can come any more, records that.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn close(&self, ended: bool) -> Result<(), JournalError> {
+        if ended {
+            return self.record(Time::MAX, Line::End).await.map(drop);
+        }
+        self.state.lock().await.write(Vec::new(), true).await
+    }
+
+    /// Writes the bounds below a time and a further line, and waits until they are durable.
+    async fn record(&self, upper: Time, line: Line) -> Result<tokio::sync::MutexGuard<'_, State>, JournalError> {
+        let mut state = self.state.lock().await;
+        let mut lines = Vec::new();
+        for (source, pending) in &*self.pending.lock().expect("no holder panics") {
             let below = pending.iter().take_while(|(time, _)| *time < upper);
-            all.extend(below.map(|(time, position)| Line::Bind { source: source.clone(), time: *time, position: position.clone() }));
+            lines.extend(below.map(|(time, position)| Line::Bind { source: source.clone(), time: *time, position: position.clone() }));
         }
-        all.extend(lines);
-        if all.is_empty() {
-            return Ok(());
-        }
-        state.write(all)?;
-        state.log.sync_data()?;
+        lines.push(line);
+        state.write(lines, true).await?;
         // Only now: another sink must not commit without them because this one could not write them.
-        for pending in state.pending.values_mut() {
+        for pending in self.pending.lock().expect("no holder panics").values_mut() {
             pending.drain(..pending.partition_point(|(time, _)| *time < upper));
         }
-        Ok(())
+        Ok(state)
     }
 }
 
+/// What is done to a log.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Append(&'a [u8], bool),
+    Replace(&'a [u8]),
+}
+
 impl State {
-    fn write(&mut self, lines: Vec<Line>) -> io::Result<()> {
-        let before = self.log.metadata()?.len();
-        if let Err(error) = self.log.write_all(&encode(&lines)?) {
-            // A torn line may only be the last. What is left of it can still be cut off when the disk is full.
-            self.log.set_len(before)?;
-            return Err(error);
+    /// Changes the log, however long it takes: nobody else changes it meanwhile, so what an attempt perhaps wrote is found by
+    /// the next.
+    async fn change(&mut self, change: Change<'_>) -> Result<(), JournalError> {
+        let mut attempts: Option<Attempts> = None;
+        loop {
+            let result = match change {
+                Change::Append(lines, durable) => self.log.append(lines, durable).await,
+                Change::Replace(lines) => self.log.replace(lines).await,
+            };
+            match result {
+                Err(error) if error.transient => {
+                    let attempts = attempts.get_or_insert_with(|| Attempts::new(&self.account, &*error.place, "journal"));
+                    tokio::time::sleep(attempts.failed(&error.what, &error.remedy)).await;
+                }
+                result => {
+                    attempts.iter_mut().for_each(Attempts::succeeded);
+                    return result;
+                }
+            }
         }
+    }
+
+    async fn write(&mut self, lines: Vec<Line>, durable: bool) -> Result<(), JournalError> {
+        self.change(Change::Append(&encode(&lines), durable)).await?;
         lines.into_iter().for_each(|line| self.history.apply(line));
         Ok(())
     }
 }
 
-fn encode(lines: &[Line]) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    for line in lines {
-        serde_json::to_writer(&mut text, line)?;
-        text.push(b'\n');
+impl History {
+    /// The last bound of each source below a time.
+    fn last_below(&self, time: Time) -> BTreeMap<String, Bound> {
+        let last = |(source, bounds): (&String, &VecDeque<Bound>)| {
+            let below = bounds.partition_point(|(bound, _)| *bound < time);
+            (below > 0).then(|| (source.clone(), bounds[below - 1].clone()))
+        };
+        self.bounds.iter().filter_map(last).collect()
     }
-    Ok(text)
 }
 
-/// Replaces a journal by these lines, or leaves it as it was, and opens it to append to it.
-fn rewrite(path: &Path, lines: &[Line]) -> io::Result<File> {
-    let beside = path.with_extension("ndjson.partial");
-    let mut file = File::create(&beside)?;
-    file.write_all(&encode(lines)?)?;
-    file.sync_all()?;
-    crash::point("journal rewritten");
-    fs::rename(&beside, path)?;
-    // The name is in the folder.
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-    OpenOptions::new().append(true).open(path)
+fn encode(lines: &[Line]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for line in lines {
+        serde_json::to_writer(&mut text, line).expect("a line is JSON");
+        text.push(b'\n');
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn at(offset: u64) -> Option<Position> {
@@ -333,51 +403,70 @@ mod tests {
         list.iter().cloned().collect()
     }
 
-    #[test]
-    fn only_what_lies_below_an_intended_interval_is_recorded_and_everything_of_it() {
+    fn settings(folder: &Path) -> Settings {
+        Settings { data: Some(folder.display().to_string()), ..Settings::default() }
+    }
+
+    async fn begin(settings: &Settings, history: History) -> Journal {
+        open(settings, "p").await.unwrap().begin(history, &Arc::default()).await.unwrap()
+    }
+
+    async fn read(settings: &Settings) -> History {
+        open(settings, "p").await.unwrap().history.unwrap().unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_what_lies_below_an_intended_interval_is_recorded_and_everything_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let journal = Journal::begin(folder.path(), History::default()).unwrap();
+        let settings = settings(folder.path());
+        let journal = begin(&settings, History::default()).await;
         for (time, offset) in [(10, 1), (10, 2), (11, 3), (12, 4)] {
             journal.bind("a", time, at(offset));
         }
         journal.bind("b", 12, None);
-        journal.intend("s", 0, 12).unwrap();
-        let read = || History::read(folder.path()).unwrap().unwrap();
-        assert_eq!(read().bounds, BTreeMap::from([("a".into(), bounds(&[(10, at(2)), (11, at(3))]))]));
-        assert_eq!((read().sinks["s"], read().next()), (Committed { upper: 0, open: Some((0, 12)) }, 12));
-        journal.committed("s", 12).unwrap();
-        journal.intend("s", 12, 13).unwrap();
-        assert_eq!(read().bounds["b"], bounds(&[(12, None)]));
-        assert_eq!((read().sinks["s"], read().next()), (Committed { upper: 12, open: Some((12, 13)) }, 13));
+        journal.intend("s", 0, 12).await.unwrap();
+        let now = read(&settings).await;
+        assert_eq!(now.bounds, BTreeMap::from([("a".into(), bounds(&[(10, at(2)), (11, at(3))]))]));
+        assert_eq!((now.sinks["s"], now.next()), (Committed { upper: 0, open: Some((0, 12)) }, 12));
+        journal.committed("s", 12).await.unwrap();
+        journal.intend("s", 12, 13).await.unwrap();
+        let now = read(&settings).await;
+        assert_eq!(now.bounds["b"], bounds(&[(12, None)]));
+        assert_eq!((now.sinks["s"], now.next()), (Committed { upper: 12, open: Some((12, 13)) }, 13));
 
-        assert_eq!(journal.bounds_below(12).unwrap(), BTreeMap::from([("a".into(), (11, at(3)))]));
-        journal.forget_below(12).unwrap();
-        assert_eq!((read().floor, read().bounds["a"].clone()), (12, bounds(&[(11, at(3)), (12, at(4))])));
+        assert_eq!(journal.checkpoint(12).await.unwrap(), BTreeMap::from([("a".into(), (11, at(3)))]));
+        assert_eq!(journal.forget_below(12).await.unwrap(), BTreeMap::from([("a".into(), (11, at(3)))]));
+        let now = read(&settings).await;
+        assert_eq!((now.floor, now.bounds["a"].clone()), (12, bounds(&[(11, at(3)), (12, at(4))])));
+        journal.checkpoint(19).await.unwrap();
+        assert_eq!(read(&settings).await.next(), 19, "times below a checkpoint that may be stored are given out no more");
         journal.bind("a", 20, at(9));
-        journal.end().unwrap();
-        assert!(read().ended && read().bounds["a"].back() == Some(&(20, at(9))));
+        journal.close(true).await.unwrap();
+        let now = read(&settings).await;
+        assert!(now.ended && now.bounds["a"].back() == Some(&(20, at(9))));
     }
 
-    #[test]
-    fn a_torn_last_line_is_none_and_a_damaged_one_before_it_is_a_named_error() {
+    #[tokio::test]
+    async fn a_torn_last_line_is_none_and_a_damaged_one_before_it_is_a_named_error() {
         let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        assert_eq!(open(&settings, "p").await.unwrap().history.unwrap(), None);
         let identity = Identity { plan: "p".into(), nodes: BTreeMap::from([("a".into(), "file:1".into())]) };
-        let journal = Journal::begin(folder.path(), History { identity, ..History::default() }).unwrap();
+        let journal = begin(&settings, History { identity, ..History::default() }).await;
         journal.bind("a", 10, at(1));
-        journal.intend("s", 0, 11).unwrap();
-        let before = History::read(folder.path()).unwrap().unwrap();
-        let path = folder.path().join(FILE);
+        journal.intend("s", 0, 11).await.unwrap();
+        let before = read(&settings).await;
+        let path = folder.path().join("pipelines/p").join(file::FILE);
         let text = fs::read(&path).unwrap();
         for end in 0..40 {
             fs::write(&path, [&text, &text[..end]].concat()).unwrap();
-            assert_eq!(History::read(folder.path()).unwrap().unwrap(), before);
+            assert_eq!(read(&settings).await, before);
         }
         // What goes on from it is whole again.
-        drop(Journal::begin(folder.path(), before.clone()).unwrap());
-        assert_eq!(History::read(folder.path()).unwrap().unwrap(), before);
+        drop(begin(&settings, before.clone()).await);
+        assert_eq!(read(&settings).await, before);
         fs::write(&path, [b"{\"line\":\n", text.as_slice()].concat()).unwrap();
-        let error = History::read(folder.path()).unwrap_err().to_string();
+        let error = open(&settings, "p").await.unwrap().history.unwrap_err().to_string();
         assert!(error.contains("journal.ndjson, line 1: the line is damaged") && error.contains("--fresh"), "{error}");
-        assert_eq!(History::read(&folder.path().join("nowhere")).unwrap(), None);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::plan::{Plan, Role};
-use crate::summary::{NodeSummary, nodes, role_name, table};
+use crate::summary::{NodeSummary, nodes, role_name, table, waits};
 
 /// How often the table is redrawn on a terminal.
 const REDRAW: Duration = Duration::from_millis(500);
@@ -55,7 +55,8 @@ impl Monitor {
                         }
                         bar.set_position((share * PARTS as f64) as u64);
                     }
-                    bar.set_message(format!("{}\n{}", plan.name, table(&nodes, started.elapsed().as_secs_f64())));
+                    let waits = waits(&plan, &nodes).join("\n");
+                    bar.set_message(format!("{}\n{}{waits}", plan.name, table(&nodes, started.elapsed().as_secs_f64())));
                     bar.tick();
                 } else {
                     for node in &nodes {

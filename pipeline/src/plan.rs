@@ -33,6 +33,8 @@ pub struct Plan {
     pub operators: Vec<Node<dyn Operator>>,
     /// The sinks.
     pub sinks: Vec<Node<dyn Sink>>,
+    /// The pipeline's own books: what its journal and its checkpoints wait for.
+    pub account: Arc<Account>,
 }
 
 /// A node of a plan.
@@ -86,7 +88,7 @@ impl Plan {
             sink.kinds = flowing.into_iter().filter(|k| letters || k.name != DEAD_LETTER.name).collect();
             sinks.push(sink);
         }
-        let mut plan = Plan { name: pipeline.name, hash, node_hashes, sources, operators, sinks };
+        let mut plan = Plan { name: pipeline.name, hash, node_hashes, sources, operators, sinks, account: Arc::default() };
         plan.store_dead_letters(&clocks);
         plan
     }

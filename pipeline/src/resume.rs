@@ -8,8 +8,8 @@
 //! that say what can be done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::settings::Settings;
 use model::time::Time;
@@ -17,12 +17,14 @@ use operators::state::{StageState, WatermarkState};
 use sinks::{Keeps, Sink};
 use sources::Position;
 use storage::StorageError;
+use storage::attempts::MayPass;
 
 use crate::checkpoint::{Manifest, Store};
-use crate::journal::{Bound, Committed, History, Identity, Journal, JournalError};
+use crate::journal::{self, Bound, Committed, History, Identity, Journal, JournalError};
+use crate::mesh::Start;
 use crate::plan::{Node, Plan};
 
-/// What the user wants a run to do about earlier ones.
+/// How a run is to begin.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Choice {
     /// Forget them: read everything from the beginning. Rows that are stored stay.
@@ -31,6 +33,8 @@ pub struct Choice {
     pub accept: bool,
     /// Go on from this checkpoint instead of the newest.
     pub checkpoint: Option<Time>,
+    /// How long stores and sources that are away are waited for before rows flow; as long as it takes where there is none.
+    pub patience: Option<Duration>,
 }
 
 /// Why a run cannot go on.
@@ -56,6 +60,16 @@ pub enum ResumeError {
         pipeline: String,
         /// A line for each node.
         difference: String,
+    },
+    /// The pipeline computed something else when it was killed, and what it had begun to commit is not finished.
+    #[error(
+        "pipeline `{pipeline}` was killed while sink `{sink}` committed, and only the pipeline as it was can finish that; run the file as it was until it is drained (Ctrl-C), then the changed one with `--accept`"
+    )]
+    Unfinished {
+        /// The pipeline.
+        pipeline: String,
+        /// One of its sinks.
+        sink: String,
     },
     /// Anything else.
     #[error("pipeline `{pipeline}`: {what}; {remedy}")]
@@ -111,11 +125,6 @@ pub struct Resume {
     pub ended: bool,
 }
 
-/// The folder of a pipeline's local state.
-pub fn folder(settings: &Settings, pipeline: &str) -> PathBuf {
-    Path::new(settings.data()).join("pipelines").join(pipeline)
-}
-
 impl Resume {
     /// Finds where a plan goes on.
     ///
@@ -126,26 +135,26 @@ impl Resume {
         if !plan.keeps_commits() {
             return Ok(Resume::from_the_beginning(plan, identity, None, None));
         }
-        let folder = folder(settings, &plan.name);
         let store = Store::open(settings, &plan.name).map_err(ResumeError::from)?;
         let whole = plan.sinks.iter().find(|sink| sink.component.keeps() == Keeps::Whole);
         let kept = if whole.is_some() { None } else { Some(store.clone()) };
         let stuck = |what: String, remedy| ResumeError::Stuck { pipeline: plan.name.clone(), what, remedy };
-        let old = History::read(&folder);
+        let opened = journal::open(settings, &plan.name).await?;
+        let new = History { identity: identity.clone(), ..History::default() };
 
         if choice.fresh {
             store.clear().await?;
-            let next = old.ok().flatten().map_or(0, |history| history.next());
-            let journal = Journal::begin(&folder, History { identity: identity.clone(), ..History::default() })?;
+            let next = opened.history.as_ref().ok().and_then(Option::as_ref).map_or(0, History::next);
+            let journal = opened.begin(new, &plan.account).await?;
             return Ok(Resume { next, ..Resume::from_the_beginning(plan, identity, Some(journal), kept) });
         }
         let barriers = store.list().await?;
-        let Some(mut history) = old? else {
+        let Some(mut history) = opened.history.clone()? else {
             if !barriers.is_empty() {
                 let what = "its checkpoints are there but its journal, which belongs to them, is gone".to_owned();
                 return Err(stuck(what, "restore the data folder, or begin anew with `--fresh`: rows that are stored stay"));
             }
-            let journal = Journal::begin(&folder, History { identity: identity.clone(), ..History::default() })?;
+            let journal = opened.begin(new, &plan.account).await?;
             return Ok(Resume::from_the_beginning(plan, identity, Some(journal), kept));
         };
         if history.identity.nodes != identity.nodes {
@@ -197,7 +206,15 @@ impl Resume {
         history.sinks.retain(|sink, _| plan.sinks.iter().any(|s| s.name == *sink));
         history.ended = ended;
         history.identity = identity;
-        Ok(Resume { journal: Some(Arc::new(Journal::begin(&folder, history)?)), ..resume })
+        Ok(Resume { journal: Some(Arc::new(opened.begin(history, &plan.account).await?)), ..resume })
+    }
+
+    /// Where it goes on, as the other processes of the run need to know it.
+    pub fn start(&self) -> Start {
+        let mut nodes: Vec<String> = self.states.keys().map(|(node, _)| node.clone()).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        Start { from: self.from, nodes, checkpoints: self.store.is_some() }
     }
 
     fn from_the_beginning(plan: &Plan, identity: Identity, journal: Option<Journal>, store: Option<Store>) -> Resume {
@@ -215,10 +232,37 @@ impl Resume {
     }
 }
 
+impl MayPass for ResumeError {
+    fn may_pass(&self) -> bool {
+        match self {
+            ResumeError::Journal(error) => error.transient,
+            ResumeError::Checkpoint { error, .. } => error.transient,
+            ResumeError::Changed { .. } | ResumeError::Unfinished { .. } | ResumeError::Stuck { .. } => false,
+        }
+    }
+
+    fn words(&self) -> (String, String) {
+        (self.to_string(), String::new())
+    }
+}
+
 impl From<StorageError> for ResumeError {
     fn from(error: StorageError) -> Self {
         ResumeError::Checkpoint { error, before: None }
     }
+}
+
+/// The states that a run takes over, as another of its processes has found.
+///
+/// # Errors
+/// The checkpoint cannot be read.
+pub async fn states(store: &Store, plan: &Plan, start: &Start) -> Result<HashMap<(String, u32), StageState>, StorageError> {
+    if start.from == 0 {
+        return Ok(HashMap::new());
+    }
+    let (_, mut states) = load(store, plan, start.from).await?;
+    states.retain(|(node, _), _| start.nodes.contains(node));
+    Ok(states)
 }
 
 /// A checkpoint with its states, whose watermarks number the sources as the plan does.
@@ -268,11 +312,7 @@ fn change(plan: &Plan, history: &History, identity: &Identity, choice: Choice) -
     }
     // What it may have stored of the interval cannot be told from what the other plan makes of it.
     if let Some((sink, _)) = history.sinks.iter().find(|(_, committed)| committed.open.is_some()) {
-        return Err(ResumeError::Stuck {
-            pipeline: plan.name.clone(),
-            what: format!("it was killed while sink `{sink}` committed, and only the pipeline as it was can finish that"),
-            remedy: "run the file as it was until it is drained (Ctrl-C), then the changed one with `--accept`",
-        });
+        return Err(ResumeError::Unfinished { pipeline: plan.name.clone(), sink: sink.clone() });
     }
     tracing::info!("the pipeline computes something else than before:\n{lines}");
     Ok(())

@@ -1,4 +1,7 @@
-//! One run of a pipeline in this process: find where it goes on, open, build, drive, end with books that balance.
+//! One run of a pipeline: find where it goes on, open, build, drive, end with books that balance.
+//!
+//! A pipeline has one process, or several that are one cluster of workers. The first of them [`run`]s it; the others
+//! [`assist`]: they have neither sources nor sinks, but build the same dataflow, and rows go round.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -7,28 +10,34 @@ use std::time::{Duration, Instant};
 
 use config::settings::Settings;
 use crossbeam_channel::unbounded;
-use model::Message;
 use model::dialect::MakeDialect;
 use model::time::{Micros, Time};
+use model::{Account, Message};
 use operators::{Context, Keeper, Stream, dataflow};
 use sinks::{OpenSink, SinkError, Writer};
 use sources::dialect::Dialects;
 use sources::{OpenSource, Reader, SourceError};
+use storage::attempts::{Attempts, retry};
+use timely::communication::allocator::ProcessBuilder;
+use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
+use timely::communication::{AllocatorBuilder, Hooks, WorkerGuards};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::probe::{Handle as Probe, Probe as _};
 use timely::dataflow::operators::vec::Filter as _;
 use timely::scheduling::SyncActivator;
 use timely::worker::Worker;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::budget::Budget;
-use crate::checkpoint::{Checkpoints, Clock, Run, Storing};
+use crate::checkpoint::{Assisting, Checkpoints, Clock, Run, Store, Storing};
 use crate::drain::{self, Drain};
 use crate::feed::{self, Feed, Outlets};
 use crate::journal::{Bound, JournalError};
+use crate::mesh::{First, Mesh, Peers};
 use crate::plan::Plan;
-use crate::resume::{Choice, Resume, ResumeError, SourceResume};
-use crate::summary::Summary;
+use crate::resume::{self, Choice, Resume, ResumeError, SourceResume};
+use crate::summary::{self, Summary};
 
 /// Bytes of source rows that may be between the sources and the sinks, per source.
 const IN_FLIGHT: usize = 32 << 20;
@@ -66,7 +75,12 @@ pub enum RunError {
 impl RunError {
     /// Whether the next run would end likewise unless somebody decides something.
     pub fn needs_a_decision(&self) -> bool {
-        matches!(self, RunError::Resume(ResumeError::Changed { .. } | ResumeError::Stuck { .. }))
+        matches!(self, RunError::Resume(ResumeError::Changed { .. } | ResumeError::Stuck { .. })) || self.is_unfinished()
+    }
+
+    /// Whether only the pipeline as it was can finish what it had begun to commit.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self, RunError::Resume(ResumeError::Unfinished { .. }))
     }
 }
 
@@ -109,28 +123,44 @@ impl Handle {
     }
 }
 
-/// Runs a plan, from where it was, until its sources end or it is asked to stop, and returns its books.
+/// Runs a plan, from where it was, until its sources end or it is asked to stop, and returns its books. With a `mesh`,
+/// this is the first of several processes.
 ///
 /// # Errors
 /// See [`RunError`]. Where rows were already flowing, the sinks have committed what was complete.
-pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: Choice) -> Result<Summary, RunError> {
+pub fn run(
+    plan: Arc<Plan>,
+    settings: &Arc<Settings>,
+    handle: &Handle,
+    choice: Choice,
+    mut mesh: Option<Mesh>,
+) -> Result<Summary, RunError> {
     let started = Instant::now();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|e| RunError::Workers(e.to_string()))?;
+    let runtime = runtime()?;
     let workers = settings.workers().max(1);
-    let mut resume = runtime.block_on(Resume::find(&plan, settings, choice))?;
+    let peers = mesh.as_mut().map(Peers::of).transpose().map_err(workers_failed)?.map(Arc::new);
+    let finding = retry(waiting(&plan.account), choice.patience, || Resume::find(&plan, settings, choice));
+    let mut resume = runtime.block_on(finding)?;
     if resume.ended {
         tracing::info!("pipeline `{}` has ended, and everything is stored; `--fresh` begins anew", plan.name);
-        return Ok(Summary::of(&plan, started.elapsed(), false));
+        if let Some(peers) = &peers {
+            peers.dismiss().map_err(workers_failed)?;
+        }
+        return Ok(Summary::of(&plan, started.elapsed(), false, &[]));
     }
     let clock = Arc::new(Clock::new(resume.next));
     let (settle, settled) = watch::channel(BTreeMap::new());
-    let (checkpoints, storing) = keep_checkpoints(&plan, &mut resume, settings, &clock, (settle, handle)).unzip();
+    let start = resume.start();
+    let storing = keep_checkpoints(&plan, &mut resume, settings, &clock, peers.clone(), (settle, handle));
+    let checkpoints = storing.as_ref().map(|storing| storing.checkpoints().clone());
+    let barriers = storing.as_ref().map(|storing| storing.barriers().clone());
     let journal = resume.journal;
     let dialects = teach(&plan)?;
-    let writers = open_sinks(&plan, settings, &runtime)?;
-    let readers = open_sources(&plan, &resume.sources, &runtime)?;
-    handle.0.open.store(true, Ordering::Relaxed);
+    let writers = open_sinks(&plan, settings, choice.patience, &runtime)?;
+    let readers = open_sources(&plan, &resume.sources, settings, choice.patience, &runtime)?;
+    if let Some(peers) = &peers {
+        peers.start(&start, checkpoints.as_ref()).map_err(workers_failed)?;
+    }
 
     let failed = Arc::new(AtomicBool::new(false));
     let abandoned = Arc::new(AtomicBool::new(false));
@@ -143,13 +173,13 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
         let (sender, events) = unbounded();
         let waiting = Arc::new(AtomicUsize::new(0));
         let pace = node.component.pace();
-        outlets.push(drain::Outlet {
+        outlets.push(Some(drain::Outlet {
             sender,
             waiting: waiting.clone(),
             limit: pace.bytes.saturating_mul(2),
             account: node.account.clone(),
             kinds: node.kinds.iter().map(|k| k.name.to_string()).collect(),
-        });
+        }));
         let name = node.name.clone();
         let drain = Drain {
             name: name.clone(),
@@ -164,14 +194,12 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
             journal: journal.clone(),
             checkpoints: checkpoints.clone(),
             abandoned: abandoned.clone(),
+            run: handle.clone(),
             account: node.account.clone(),
         };
-        let (on, run) = (runtime.handle().clone(), handle.clone());
-        let thread = std::thread::Builder::new().name(format!("sink {name}")).spawn(move || {
-            // A sink that failed ends the run: nothing that the sources still read could be stored.
-            drain.run(&on).inspect_err(|_| run.drain())
-        });
-        drains.push((name, thread.map_err(|e| RunError::Workers(e.to_string()))?));
+        let on = runtime.handle().clone();
+        let thread = std::thread::Builder::new().name(format!("sink {name}")).spawn(move || drain.run(&on));
+        drains.push((name, thread.map_err(workers_failed)?));
     }
 
     // Workers: each builds the same dataflow and registers its activators.
@@ -189,6 +217,8 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
     let activators = Arc::new(Activators::new(plan.sources.len(), workers));
     let shared = Shared {
         plan: plan.clone(),
+        workers,
+        process: 0,
         dialects,
         inlets,
         outlets,
@@ -196,9 +226,13 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
         budgets: budgets.clone(),
         checkpoints: checkpoints.clone(),
     };
-    let guards = timely::execute(timely::Config::process(workers), move |worker| shared.work(worker)).map_err(RunError::Workers)?;
+    let guards = execute(shared, mesh)?;
 
-    // Sources: a thread each, once every worker can be woken.
+    // Sources: a thread each, once every worker can be woken and those of other processes have built the dataflow, too.
+    if let Some(peers) = &peers {
+        peers.wait_built();
+    }
+    handle.0.open.store(true, Ordering::Relaxed);
     let mut feeds = Vec::new();
     let opened = readers.into_iter().zip(resume.sources);
     for (((number, node), (reader, resume)), (senders, budget)) in
@@ -215,7 +249,7 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
             resume,
             clock: clock.clone(),
             journal: journal.clone(),
-            checkpoints: checkpoints.clone(),
+            barriers: barriers.clone(),
             settled: settled.clone(),
             stop: handle.0.drain.subscribe(),
             failed: failed.clone(),
@@ -223,7 +257,7 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
         };
         let on = runtime.handle().clone();
         let thread = std::thread::Builder::new().name(format!("source {}", node.name)).spawn(move || on.block_on(feed.run()));
-        feeds.push(thread.map_err(|e| RunError::Workers(e.to_string()))?);
+        feeds.push(thread.map_err(workers_failed)?);
     }
 
     // Checkpoints: a thread, once every stage has said that it has a state.
@@ -231,7 +265,7 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
         let on = runtime.handle().clone();
         std::thread::Builder::new().name("checkpoints".into()).spawn(move || storing.run(&on))
     });
-    let storing = storing.transpose().map_err(|e| RunError::Workers(e.to_string()))?;
+    let storing = storing.transpose().map_err(workers_failed)?;
 
     for feed in feeds {
         feed.join().map_err(|_| RunError::Workers("the thread of a source panicked".into()))?;
@@ -243,15 +277,95 @@ pub fn run(plan: Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, choice: C
         let result = thread.join().map_err(|_| RunError::Workers(format!("the thread of sink `{node}` panicked")))?;
         result.map_err(|error| RunError::Sink { node, error })?;
     }
+    let others = peers.as_ref().map(|peers| peers.wait_ended()).unwrap_or_default();
     checkpoints.iter().for_each(|checkpoints| checkpoints.done());
     if let Some(storing) = storing {
         storing.join().map_err(|_| RunError::Workers("the thread that stores checkpoints panicked".into()))?;
     }
     let stopped = handle.is_draining() || failed.load(Ordering::Relaxed);
-    if let Some(journal) = journal.filter(|_| !stopped) {
-        journal.end()?;
+    if let Some(journal) = journal {
+        runtime.block_on(journal.close(!stopped))?;
     }
-    Ok(Summary::of(&plan, started.elapsed(), failed.load(Ordering::Relaxed)))
+    if let Some(peers) = &peers {
+        peers.done();
+    }
+    Ok(Summary::of(&plan, started.elapsed(), failed.load(Ordering::Relaxed), &others))
+}
+
+/// Computes for a plan that another process runs, until that one has committed everything.
+///
+/// # Errors
+/// The checkpoint cannot be read, or the workers failed.
+pub fn assist(plan: &Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, mut mesh: Mesh) -> Result<(), RunError> {
+    let runtime = runtime()?;
+    let workers = settings.workers().max(1);
+    let (mut first, start) = First::of(&mut mesh).map_err(workers_failed)?;
+    let Some(start) = start else { return Ok(()) };
+    let storing = if start.checkpoints {
+        let store = Store::open(settings, &plan.name).map_err(ResumeError::from)?;
+        let reading = || async { resume::states(&store, plan, &start).await.map_err(ResumeError::from) };
+        let states = runtime.block_on(retry(waiting(&plan.account), None, reading))?;
+        Some((store, states))
+    } else {
+        None
+    };
+    let assisting = storing.map(|(store, states)| Assisting::new((start.from, states), store));
+    let checkpoints = assisting.as_ref().map(|assisting| assisting.checkpoints().clone());
+    first.listen(checkpoints.clone()).map_err(workers_failed)?;
+    let shared = Shared {
+        plan: plan.clone(),
+        workers,
+        process: mesh.process,
+        dialects: teach(plan)?,
+        inlets: (0..workers).map(|_| plan.sources.iter().map(|_| unbounded().1).collect()).collect(),
+        outlets: plan.sinks.iter().map(|_| None).collect(),
+        activators: Arc::new(Activators::new(plan.sources.len(), workers)),
+        budgets: Vec::new(),
+        checkpoints: checkpoints.clone(),
+    };
+    let activators = shared.activators.clone();
+    let guards = execute(shared, Some(mesh))?;
+    (0..plan.sources.len()).for_each(|source| drop(activators.of(source)));
+    first.built();
+    handle.0.open.store(true, Ordering::Relaxed);
+    let first = Arc::new(first);
+    let assisting = assisting.map(|assisting: Assisting| {
+        let (on, first) = (runtime.handle().clone(), first.clone());
+        std::thread::Builder::new().name("checkpoints".into()).spawn(move || assisting.run(&first, &on))
+    });
+    let assisting = assisting.transpose().map_err(workers_failed)?;
+    for result in guards.join() {
+        result.map_err(RunError::Workers)?;
+    }
+    checkpoints.iter().for_each(|checkpoints| checkpoints.done());
+    if let Some(assisting) = assisting {
+        assisting.join().map_err(|_| RunError::Workers("the thread that stores checkpoints panicked".into()))?;
+    }
+    first.end(summary::nodes(plan).into_iter().map(|node| node.totals).collect());
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(workers_failed)
+}
+
+fn workers_failed(error: std::io::Error) -> RunError {
+    RunError::Workers(error.to_string())
+}
+
+/// Starts the workers of this process, and connects them with those of the others.
+fn execute(shared: Shared, mesh: Option<Mesh>) -> Result<WorkerGuards<()>, RunError> {
+    let workers = shared.workers;
+    let work = move |worker: &mut Worker| shared.work(worker);
+    let Some(mesh) = mesh else {
+        return timely::execute(timely::Config::process(workers), work).map_err(RunError::Workers);
+    };
+    let hooks = Hooks::default();
+    let local = ProcessBuilder::new_typed_vector(workers, hooks.refill.clone(), None);
+    let connected = initialize_networking_from_sockets(local, mesh.dataflow, mesh.process, workers, hooks);
+    let (builders, guard) = connected.map_err(workers_failed)?;
+    let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
+    timely::execute::execute_from(builders, Box::new(guard), timely::WorkerConfig::default(), work).map_err(RunError::Workers)
 }
 
 /// The dialects, knowing what the sources know of instruments.
@@ -263,7 +377,17 @@ fn teach(plan: &Plan) -> Result<Arc<MakeDialect>, RunError> {
     Ok(Arc::new(move |name: &str| dialects.make(name)))
 }
 
-fn open_sinks(plan: &Plan, settings: &Arc<Settings>, runtime: &tokio::runtime::Runtime) -> Result<Vec<Box<dyn Writer>>, RunError> {
+/// Attempts to open what a node or the pipeline needs.
+fn waiting(account: &Arc<Account>) -> Attempts {
+    Attempts::new(account, "what it opens", "opening")
+}
+
+fn open_sinks(
+    plan: &Plan,
+    settings: &Arc<Settings>,
+    patience: Option<Duration>,
+    runtime: &Runtime,
+) -> Result<Vec<Box<dyn Writer>>, RunError> {
     let open = |node: &crate::plan::Node<dyn sinks::Sink>| {
         let cx = OpenSink {
             pipeline: plan.name.clone(),
@@ -274,26 +398,29 @@ fn open_sinks(plan: &Plan, settings: &Arc<Settings>, runtime: &tokio::runtime::R
             settings: settings.clone(),
             account: node.account.clone(),
         };
-        runtime.block_on(node.component.open(cx)).map_err(|error| RunError::Sink { node: node.name.clone(), error })
+        let opening = retry(waiting(&node.account), patience, || node.component.open(cx.clone()));
+        runtime.block_on(opening).map_err(|error| RunError::Sink { node: node.name.clone(), error })
     };
     plan.sinks.iter().map(open).collect()
 }
 
-/// Checkpoints of a run, and the thread that stores them, where there are to be any.
+/// The thread that stores the checkpoints of a run, where there are to be any.
 fn keep_checkpoints(
     plan: &Plan,
     resume: &mut Resume,
     settings: &Settings,
     clock: &Arc<Clock>,
+    peers: Option<Arc<Peers>>,
     (settle, handle): (watch::Sender<BTreeMap<String, Bound>>, &Handle),
-) -> Option<(Arc<Checkpoints>, Storing)> {
+) -> Option<Storing> {
     let stores = resume.store.take().zip(resume.journal.clone())?;
     let run = Run {
         pipeline: plan.name.clone(),
         identity: resume.identity.clone(),
-        workers: settings.workers().max(1) as u32,
+        workers: (settings.workers().max(1) * (1 + peers.as_ref().map_or(0, |peers| peers.count()))) as u32,
         sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
         sinks: plan.sinks.len(),
+        peers,
     };
     let restored = (resume.from, std::mem::take(&mut resume.states));
     Some(Storing::new(run, restored, clock.clone(), stores, settings.checkpoints.interval.0, (settle, handle.clone())))
@@ -302,15 +429,23 @@ fn keep_checkpoints(
 fn open_sources(
     plan: &Plan,
     resumes: &[SourceResume],
-    runtime: &tokio::runtime::Runtime,
+    settings: &Arc<Settings>,
+    patience: Option<Duration>,
+    runtime: &Runtime,
 ) -> Result<Vec<Option<Box<dyn Reader>>>, RunError> {
     let open = |(node, resume): (&crate::plan::Node<dyn sources::Source>, &SourceResume)| {
         if resume.ended {
             return Ok(None);
         }
-        let cx =
-            OpenSource { pipeline: plan.name.clone(), node: node.name.clone(), from: resume.from.clone(), account: node.account.clone() };
-        runtime.block_on(node.component.open(cx)).map(Some).map_err(|error| RunError::Source { node: node.name.clone(), error })
+        let cx = OpenSource {
+            pipeline: plan.name.clone(),
+            node: node.name.clone(),
+            from: resume.from.clone(),
+            settings: settings.clone(),
+            account: node.account.clone(),
+        };
+        let opening = retry(waiting(&node.account), patience, || node.component.open(cx.clone()));
+        runtime.block_on(opening).map(Some).map_err(|error| RunError::Source { node: node.name.clone(), error })
     };
     plan.sources.iter().zip(resumes).map(open).collect()
 }
@@ -318,10 +453,14 @@ fn open_sources(
 /// What the workers share.
 struct Shared {
     plan: Arc<Plan>,
+    /// Number of workers in each process.
+    workers: usize,
+    process: usize,
     dialects: Arc<MakeDialect>,
     /// By worker, then source.
     inlets: Vec<Vec<feed::Inlet>>,
-    outlets: Vec<drain::Outlet>,
+    /// By sink; `None` in a process that has none.
+    outlets: Vec<Option<drain::Outlet>>,
     activators: Arc<Activators>,
     budgets: Vec<Arc<Budget>>,
     checkpoints: Option<Arc<Checkpoints>>,
@@ -332,14 +471,17 @@ impl Shared {
     fn work(&self, worker: &mut Worker) {
         let _lift = LiftOnPanic(&self.budgets);
         let probe = Probe::new();
-        let index = worker.index();
+        let index = worker.index() - self.process * self.workers;
+        // All sources and sinks are in the first process.
+        let is_alone = worker.peers() == self.workers;
         worker.dataflow::<Time, _, _>(|scope| {
             let plan = &self.plan;
             let mut streams: HashMap<&str, Stream<'_>> = HashMap::new();
             for (number, (node, inlet)) in plan.sources.iter().zip(&self.inlets[index]).enumerate() {
                 let activators = self.activators.clone();
                 let register = move |activator| activators.register(number, index, activator);
-                streams.insert(&node.name, feed::inlet(scope, &node.name, number as u32, inlet.clone(), register));
+                let rows = feed::inlet(scope, &node.name, number as u32, inlet.clone(), register);
+                streams.insert(&node.name, if is_alone { rows } else { feed::spread(rows) });
             }
             for node in &plan.operators {
                 let cx = Context {
@@ -353,7 +495,9 @@ impl Shared {
                 streams.insert(&node.name, stream);
             }
             for (node, outlet) in plan.sinks.iter().zip(&self.outlets) {
-                drain::outlet(gather(scope, &streams, &node.inputs), &node.name, outlet.clone()).probe_with(&probe);
+                let rows = gather(scope, &streams, &node.inputs);
+                let rows = if is_alone { rows } else { drain::collect(rows, index) };
+                drain::outlet(rows, &node.name, outlet.clone()).probe_with(&probe);
             }
             // A node that nothing reads still has to be waited for.
             for stream in streams.into_values() {

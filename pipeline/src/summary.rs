@@ -42,12 +42,16 @@ pub struct NodeSummary {
 }
 
 impl Summary {
-    /// The books of a plan now, at the end of a run that took so long.
-    pub fn of(plan: &Plan, elapsed: Duration, failed: bool) -> Summary {
+    /// The books of a plan now, at the end of a run that took so long, with those of `others`: its other processes, each
+    /// in the order of the nodes.
+    pub fn of(plan: &Plan, elapsed: Duration, failed: bool, others: &[Vec<Totals>]) -> Summary {
         let nodes: Vec<(Role, &[String], NodeSummary)> = plan
             .accounts()
-            .map(|(role, name, inputs, account)| {
-                (role, inputs, NodeSummary { name: name.to_owned(), role: role_name(role), totals: account.totals() })
+            .enumerate()
+            .map(|(number, (role, name, inputs, account))| {
+                let mut totals = account.totals();
+                others.iter().filter_map(|other| other.get(number)).for_each(|other| totals.add(other));
+                (role, inputs, NodeSummary { name: name.to_owned(), role: role_name(role), totals })
             })
             .collect();
         let mut imbalances = Vec::new();
@@ -152,6 +156,12 @@ pub fn table(nodes: &[NodeSummary], seconds: f64) -> String {
         ]);
     }
     aligned(&lines)
+}
+
+/// What a pipeline and its nodes wait for, a line each.
+pub fn waits(plan: &Plan, nodes: &[NodeSummary]) -> Vec<String> {
+    let own = plan.account.totals().waits.into_iter().map(|wait| format!("the pipeline is {wait}"));
+    own.chain(nodes.iter().flat_map(|n| n.totals.waits.iter().map(|wait| format!("{} `{}` is {wait}", n.role, n.name)))).collect()
 }
 
 /// Lines of cells as text: the first column to the left, the others to the right.

@@ -5,24 +5,27 @@
 //! again. Each second a line on standard output tells the agent how the run is; see [`cluster::protocol`].
 
 use std::io::{self, BufRead, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use cluster::agent::{Checked, Rejected, Validator};
 use cluster::definition::{Plan as NodeHashes, Spec};
-use cluster::protocol::{Assignment, DRAIN, INTERVAL, Line, NodeReport, Report};
+use cluster::protocol::{Assignment, DRAIN, INTERVAL, Line, NodeReport, PEERS, PING, Report};
 use config::settings::{self, FILE, Settings};
 use config::{Diagnostics, Document, Environment};
 use model::{Progress, time};
 
 use crate::checkpoint::Store;
+use crate::journal;
+use crate::mesh::Mesh;
 use crate::plan::{Pipeline, Plan, Role, registry};
 use crate::run::Handle;
-use crate::summary::{NodeSummary, Summary, nodes, role_name};
+use crate::summary::{NodeSummary, Summary, nodes, role_name, waits};
 
 /// How often a worker tells how it is while it opens sources and sinks: that it runs should not be known late.
 const OPENING: Duration = Duration::from_millis(100);
@@ -124,9 +127,10 @@ impl Checker {
 impl Validator for Checker {
     fn check(&self, spec: &Spec) -> Result<Checked, Rejected> {
         match self.job(spec) {
-            Ok(Job { pipeline, .. }) => {
+            Ok(Job { pipeline, settings, .. }) => {
                 let plan = NodeHashes { hash: pipeline.plan_hash(), nodes: pipeline.node_hashes() };
-                Ok(Checked { name: pipeline.name, plan })
+                let shared = settings.shared_checkpoints().is_some();
+                Ok(Checked { name: pipeline.name, plan, shared })
             }
             Err(errors) => {
                 let text = format!("{}{}", errors.to_text(false), errors.summary());
@@ -141,21 +145,46 @@ impl Validator for Checker {
             return Ok(());
         }
         let checkpoints = Store::open(&settings, &pipeline.name).map_err(|error| error.to_string())?;
-        checkpoints.clear().await.map_err(|error| error.to_string())
+        checkpoints.clear().await.map_err(|error| error.to_string())?;
+        journal::clear(&settings, &pipeline.name).await.map_err(|error| error.to_string())
     }
 }
 
-/// Drains the run when the agent says so, and ends the process when the agent is gone.
+/// Begins to listen for the other processes of the pipeline, if there are any, and tells the agent where.
 ///
 /// # Errors
-/// The thread that listens cannot be started.
-pub fn obey(handle: &Handle) -> io::Result<()> {
+/// There is no port.
+pub fn listen(assignment: &Assignment) -> io::Result<Option<TcpListener>> {
+    if assignment.processes == 1 {
+        return Ok(None);
+    }
+    let listener = TcpListener::bind((assignment.host.as_str(), 0))?;
+    tell(&Line::Listening { address: listener.local_addr()?.to_string() });
+    Ok(Some(listener))
+}
+
+/// Drains the run when the agent says so, hands over the addresses of the pipeline's processes, and ends this process when
+/// the agent is gone: when its end of the pipe is closed, and when it has said nothing for `silence`, where the assignment
+/// has one.
+///
+/// # Errors
+/// A thread cannot be started.
+pub fn obey(handle: &Handle, silence: Option<Duration>) -> io::Result<Receiver<Vec<String>>> {
     let handle = handle.clone();
+    let (told, addresses) = channel();
+    let (heard, sounds) = channel();
     thread::Builder::new().name("agent".into()).spawn(move || {
         for line in io::stdin().lock().lines() {
+            // Nobody listens where there is no silence to be noticed.
+            let _ = heard.send(());
             match line {
                 Ok(line) if line == DRAIN => handle.drain(),
-                Ok(line) => tracing::warn!("the agent said something unknown: {line}"),
+                Ok(line) if line == PING => {}
+                Ok(line) => match line.strip_prefix(PEERS) {
+                    // Where nobody waits for them, there is one process.
+                    Some(addresses) => drop(told.send(addresses.split_whitespace().map(str::to_owned).collect())),
+                    None => tracing::warn!("the agent said something unknown: {line}"),
+                },
                 Err(error) => {
                     tracing::warn!("the agent cannot be heard: {error}");
                     break;
@@ -164,7 +193,24 @@ pub fn obey(handle: &Handle) -> io::Result<()> {
         }
         std::process::exit(ORPHANED);
     })?;
-    Ok(())
+    if let Some(silence) = silence {
+        thread::Builder::new().name("silence".into()).spawn(move || {
+            while sounds.recv_timeout(silence).is_ok() {}
+            tracing::error!("the agent has said nothing for {} s, so another node may start this pipeline: ending", silence.as_secs());
+            std::process::exit(ORPHANED);
+        })?;
+    }
+    Ok(addresses)
+}
+
+/// Waits for the addresses of the other processes, and connects with them.
+///
+/// # Errors
+/// They cannot be reached in time.
+pub fn meet(assignment: &Assignment, listener: &TcpListener, addresses: &Receiver<Vec<String>>) -> io::Result<Mesh> {
+    // Its end is the end of this process.
+    let addresses = addresses.recv().map_err(io::Error::other)?;
+    Mesh::connect(listener, &addresses, assignment.process, &assignment.generation.nonce)
 }
 
 /// Tells the agent each second how the run is.
@@ -212,12 +258,12 @@ impl Reporter {
         let _ = self.stop.send(());
     }
 
-    /// Tells how the run ended.
-    pub fn end(self, summary: &Summary) {
+    /// Tells how the run ended; its first process knows how.
+    pub fn end(self, summary: Option<&Summary>) {
         self.stop();
         if let Ok(mut state) = self.thread.join() {
             let mut report = state.report();
-            report.errors = summary.errors.iter().chain(&summary.imbalances).cloned().collect();
+            report.errors = summary.into_iter().flat_map(|s| s.errors.iter().chain(&s.imbalances)).cloned().collect();
             report.waiting = None;
             tell(&Line::End { drained: state.run.is_draining(), report });
         }
@@ -241,15 +287,21 @@ impl State {
             self.moved = now;
         }
         let quiet = now.duration_since(self.moved).as_secs();
-        let waiting = (quiet >= QUIET && self.run.is_open()).then(|| {
+        // A sink that waits holds up the sources: it is the reason, and not they.
+        let waits = waits(&self.plan, &summaries);
+        let waiting = if !waits.is_empty() {
+            Some(waits.join("; "))
+        } else if quiet >= QUIET && self.run.is_open() {
             let open: Vec<&str> =
                 sources().filter(|(n, _)| n.totals.watermark != Some(Progress::END)).map(|(n, _)| n.name.as_str()).collect();
-            if open.is_empty() {
+            Some(if open.is_empty() {
                 "it commits what it has read".into()
             } else {
                 format!("no row has come from {} for {quiet} s", open.join(", "))
-            }
-        });
+            })
+        } else {
+            None
+        };
         let errors = summaries.iter().flat_map(|n| n.totals.errors.iter().map(|e| format!("{} `{}`: {e}", n.role, n.name))).collect();
         Report {
             generation: self.generation,

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use futures::{StreamExt, TryStreamExt, stream};
+use model::tables::in_clickhouse;
 use model::{Kind, kinds};
 use storage::{ColdStore, table};
 use tokio::sync::Mutex;
@@ -59,7 +60,7 @@ impl Tables {
         }
         for (name, rows) in hot_tables? {
             // What else is in the database is not ours, and has no columns that we know.
-            if found.contains_key(&name) || built_in(&name).is_some() {
+            if built_in(&name).map_or(found.contains_key(&name), |kind| in_clickhouse(kind)) {
                 found.entry(name).or_default().hot = Some(rows);
             }
         }

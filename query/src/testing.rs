@@ -61,7 +61,7 @@ impl Cold {
         let lower = self.upper;
         self.upper += 10;
         let rows = rows.into_iter().map(|batch| (lower, batch)).collect();
-        let epoch = Epoch { lower, upper: self.upper, watermark };
+        let epoch = Epoch { lower, upper: self.upper, watermark, again: false };
         self.writer.as_mut().expect("is open").commit(epoch, rows).await.expect("commits");
     }
 

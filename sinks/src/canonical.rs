@@ -98,12 +98,13 @@ impl Canonical {
     }
 }
 
-/// The columns that rows are sorted by first: the identity of what can be revised; otherwise the instrument, the
-/// time and the rest of the key, as in the tables.
+/// The columns that rows are sorted by first: the identity of what has an order of its own; otherwise the instrument,
+/// the time and the rest of the key, as in the tables.
 fn order_columns(kind: &Kind) -> Vec<usize> {
     let instrument = |name: &str| ["venue", "market", "symbol"].contains(&name);
-    let (first, last): (Vec<&str>, Vec<&str>) = kind.key.iter().map(|k| k.as_ref()).partition(|name| kind.revisable || instrument(name));
-    let time = kind.time.iter().map(|t| t.as_ref()).filter(|_| !kind.revisable);
+    let (first, last): (Vec<&str>, Vec<&str>) =
+        kind.key.iter().map(|k| k.as_ref()).partition(|name| kind.has_own_order() || instrument(name));
+    let time = kind.time.iter().map(|t| t.as_ref()).filter(|_| !kind.has_own_order());
     let mut columns = Vec::new();
     for name in first.into_iter().chain(time).chain(last) {
         let index = kind.columns.iter().position(|c| c.name == name).expect("a kind's key and time are columns of it");

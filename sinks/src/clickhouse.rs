@@ -2,8 +2,9 @@
 //!
 //! - Tables are made from the kinds' declarations, or checked: columns, types, engine, and what exactly-once needs.
 //! - An epoch becomes inserts of one block of one partition each, which ClickHouse stores whole or not at all, under a
-//!   token that it recognises when the insert is repeated (see `blocks`). So rows are neither lost nor doubled when
-//!   the server, the network or this process fails in between.
+//!   token that it recognises when the insert is repeated (see `blocks`). What it acknowledges of an insert that may have been
+//!   tried before is believed when a row of it is seen (see `witness`). So rows are neither lost nor doubled when the server,
+//!   the network or this process fails in between.
 //! - A revisable record is written with its logical time as version into a `ReplacingMergeTree`, which is idempotent by
 //!   itself; a record that was taken back is written as deleted. `SELECT ... FINAL` sees the newest version of each.
 //! - What may pass (a server that restarts, too many parts, a memory limit) is retried with the same tokens, each
@@ -11,6 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,11 +20,12 @@ use config::settings::HotStore;
 use config::values::{self, Secret};
 use config::{Check, Checked, Component};
 use futures::{StreamExt, TryStreamExt};
-use model::tables::Retention;
+use model::tables::{Retention, in_clickhouse};
 use model::time::{self, Time};
 use model::{Account, Batch, crash};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use storage::attempts::{Attempts, retry};
 
 use crate::inputs::{by_kind, written};
 use crate::{Epoch, OpenSink, Sink, SinkError, Writer};
@@ -30,17 +33,19 @@ use crate::{Epoch, OpenSink, Sink, SinkError, Writer};
 mod blocks;
 mod server;
 mod tables;
+mod witness;
 
 use blocks::{Block, CHUNK};
-use server::{Address, Server, retry};
+use server::{Address, Server};
 use tables::quoted;
 
 /// More rows than a block has, as a setting.
 const BLOCK_ROWS: &str = "1000000000";
 /// Inserts that are under way at once.
 const PARALLEL: usize = 4;
-/// How long a server that is not there is waited for when the sink is opened.
-const OPENING: Duration = Duration::from_secs(3);
+/// Under how many tokens rows are inserted that are acknowledged and not there. A server would have to be killed at the wrong
+/// moment under each of them, so it is the table that does not keep the rows.
+const REPEATED: u32 = 4;
 
 /// Writes records into ClickHouse, one table per kind, each row exactly once. Where the server is comes from `[hot]`
 /// in the settings, which SQL reads too.
@@ -76,9 +81,13 @@ inputs = ["trades", "bars_1m"]
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Sink>> {
         if let Some(kinds) = written(cx)
-            && let Some(kind) = kinds.iter().find(|k| k.table.is_none())
+            && let Some(kind) = kinds.iter().find(|k| !in_clickhouse(k))
         {
-            cx.error(&["inputs"], format!("`{}` records have no table", kind.name), "put `normalise` between the source and this sink");
+            let help = match kind.name.as_ref() {
+                "frame" => "put `normalise` between the source and this sink; the sinks `parquet` and `nats` keep frames as they are",
+                _ => "name an operator that turns them into a kind with a table",
+            };
+            cx.error(&["inputs"], format!("`{}` records have no table in ClickHouse", kind.name), help);
         }
         match &self.url {
             Some(url) => {
@@ -137,6 +146,7 @@ impl ClickHouse {
         }
         let Some(hot) = hot else {
             return Err(SinkError {
+                transient: false,
                 place: "clickhouse".into(),
                 what: "the settings name no ClickHouse".into(),
                 remedy: "add two lines to marketprism.toml:\n    [hot]\n    url = \"http://127.0.0.1:8123\"\nor set `url` in the sink"
@@ -144,6 +154,7 @@ impl ClickHouse {
             });
         };
         checked_url(&hot.url).map_err(|problem| SinkError {
+            transient: false,
             place: "[hot] in the settings".into(),
             what: format!("`url` {problem}"),
             remedy: URL_HELP.into(),
@@ -172,8 +183,7 @@ impl Sink for ClickHouse {
     async fn open(&self, cx: OpenSink) -> Result<Box<dyn Writer>, SinkError> {
         let (address, retention) = self.target(cx.settings.hot.as_ref())?;
         let mut server = Server::new(address);
-        let greeting = || server.rows::<String>("SELECT version()", &[]);
-        let version = retry(&cx.node, server.url(), Some(OPENING), greeting).await.map_err(|failure| server.error(None, failure))?;
+        let version = server.rows::<String>("SELECT version()", &[]).await.map_err(|failure| server.error(None, failure))?;
         server.insist().await.map_err(|failure| server.error(None, failure))?;
         tables::prepare(&server, &cx.kinds, &retention).await?;
         tracing::info!(url = server.url(), database = server.database(), version = version.first(), "writing to ClickHouse");
@@ -212,7 +222,7 @@ impl Writer for Tables {
         for block in &plan.blocks {
             self.warn_of_expiry(block);
         }
-        let inserts: Vec<_> = plan.blocks.iter().map(|block| self.insert(block)).collect();
+        let inserts: Vec<_> = plan.blocks.iter().map(|block| self.insert(block, epoch.again)).collect();
         futures::stream::iter(inserts).buffer_unordered(PARALLEL).try_collect::<()>().await?;
         for Counts { kind, rows, retracted, bytes } in plan.counts {
             self.account.accept(rows);
@@ -246,7 +256,7 @@ fn plan(prefix: &str, epoch: Epoch, rows: Vec<(Time, Batch)>) -> Result<Plan, ar
     let mut plan = Plan { blocks: Vec::new(), counts: Vec::new(), ignored: 0 };
     for (kind, batches) in by_kind(rows) {
         let count = |of: fn(&Batch) -> usize| batches.iter().map(|(_, batch)| of(batch)).sum();
-        if kind.table.is_none() {
+        if !in_clickhouse(&kind) {
             plan.ignored += count(Batch::len);
             continue;
         }
@@ -262,24 +272,72 @@ fn plan(prefix: &str, epoch: Epoch, rows: Vec<(Time, Batch)>) -> Result<Plan, ar
 }
 
 impl Tables {
-    /// Inserts a block, however often it takes.
-    async fn insert(&self, block: &Block) -> Result<(), SinkError> {
+    /// Inserts a block, however often it takes. `again`: somebody may have tried before.
+    async fn insert(&self, block: &Block, again: bool) -> Result<(), SinkError> {
         let columns: Vec<String> = block.rows.schema_ref().fields().iter().map(|f| quoted(f.name())).collect();
         let statement =
             format!("INSERT INTO {}.{} ({}) FORMAT ArrowStream", quoted(self.server.database()), quoted(&block.table), columns.join(", "));
         let body = block.body().map_err(|e| bug(e.to_string()))?;
-        let place = format!("{} table {}.{}", self.server.url(), self.server.database(), block.table);
-        let inserted = retry(&block.token, &place, self.patience, || self.server.insert(&statement, &block.token, &body)).await;
-        inserted.map_err(|failure| self.server.error(Some(&block.table), failure))?;
+        let mut token = block.token.clone();
+        for repeated in 1..=REPEATED {
+            let tried = AtomicU32::new(0);
+            let insert = || {
+                tried.fetch_add(1, Ordering::Relaxed);
+                self.server.insert(&statement, &token, &body)
+            };
+            let inserted = retry(self.attempts(block, &token), self.patience, insert).await;
+            inserted.map_err(|failure| self.server.error(Some(&block.table), failure))?;
+            // Under a later token somebody may have tried before as well.
+            let doubtful = again || tried.into_inner() > 1;
+            if !doubtful || self.holds(block).await? {
+                break;
+            }
+            let (table, rows) = (format!("{}.{}", self.server.database(), block.table), block.rows.num_rows());
+            if repeated == REPEATED {
+                tracing::warn!(
+                    table,
+                    token,
+                    rows,
+                    "ClickHouse acknowledged rows {REPEATED} times that are not there: something deletes them"
+                );
+                break;
+            }
+            tracing::warn!(
+                table,
+                token,
+                rows,
+                "ClickHouse took a repeated insert for one that it has, but has not its rows: inserting them under another token"
+            );
+            token = format!("{}/{repeated}", block.token);
+        }
         crash::point("inserted");
-        tracing::debug!(token = block.token, rows = block.rows.num_rows(), "inserted");
+        tracing::debug!(token, rows = block.rows.num_rows(), "inserted");
         Ok(())
+    }
+
+    /// Attempts at something with a block.
+    fn attempts(&self, block: &Block, name: &str) -> Attempts {
+        Attempts::new(&self.account, format!("{} table {}.{}", self.server.url(), self.server.database(), block.table), name)
+    }
+
+    /// Whether an acknowledged block is in its table.
+    async fn holds(&self, block: &Block) -> Result<bool, SinkError> {
+        let (condition, texts) = witness::condition(&block.rows);
+        let found = || self.server.holds(&block.table, &condition, &texts);
+        let found = retry(self.attempts(block, &block.token), self.patience, found).await;
+        let found = found.map_err(|failure| self.server.error(Some(&block.table), failure))?;
+        // What is too old was dropped when it came.
+        Ok(found || self.is_expired(block))
+    }
+
+    fn is_expired(&self, block: &Block) -> bool {
+        let today = time::now().div_euclid(86_400 * time::SECOND);
+        self.keep_days.is_some_and(|days| block.day + i64::from(days) < today)
     }
 
     fn warn_of_expiry(&mut self, block: &Block) {
         let Some(days) = self.keep_days else { return };
-        let today = time::now().div_euclid(86_400 * time::SECOND);
-        if block.day + i64::from(days) < today && self.expired.insert(block.table.clone()) {
+        if self.is_expired(block) && self.expired.insert(block.table.clone()) {
             tracing::warn!(
                 table = format!("{}.{}", self.server.database(), block.table),
                 kind = %block.kind.name,
@@ -290,7 +348,12 @@ impl Tables {
 }
 
 fn bug(what: String) -> SinkError {
-    SinkError { place: "clickhouse".into(), what, remedy: "this is a bug: please report it with the pipeline file".into() }
+    SinkError {
+        transient: false,
+        place: "clickhouse".into(),
+        what,
+        remedy: "this is a bug: please report it with the pipeline file".into(),
+    }
 }
 
 #[cfg(test)]
@@ -372,7 +435,7 @@ mod tests {
     fn options_are_checked() {
         assert!(checked("", &TRADE).is_ok());
         assert!(checked("url = 'https://ch.example:8443'\nuser = 'u'\npassword = 'p'", &TRADE).is_ok());
-        assert_eq!(checked("", &FRAME).unwrap_err(), "inputs: `frame` records have no table");
+        assert_eq!(checked("", &FRAME).unwrap_err(), "inputs: `frame` records have no table in ClickHouse");
         assert_eq!(checked("user = 'u'", &TRADE).unwrap_err(), "user: `user` says who we are at `url`, which is not set");
         assert_eq!(checked("url = 'localhost:8123'", &TRADE).unwrap_err(), "url: `url` is not an HTTP address");
         assert_eq!(

@@ -6,6 +6,7 @@
 //! - A record of a revisable kind is written once, in its latest version, when the pipeline ends: until then the
 //!   latest version of each stays in memory. The file is in the order of their keys.
 //! - The columns are the kind's, in their order.
+//! - A disk that is full is waited for.
 
 use std::fs::{self, File as Handle};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use model::time::Time;
 use model::{Account, Batch, Kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use storage::attempts::Attempts;
 
 use crate::canonical::Canonical;
 use crate::inputs::{by_kind, written};
@@ -30,7 +32,7 @@ use crate::{Epoch, Keeps, OpenSink, Sink, SinkError, Writer};
 mod format;
 
 pub use format::Format;
-use format::{EncodeError, Encoder};
+use format::{EncodeError, Encoder, Patient};
 
 /// Writes records into files, one per kind. A file appears under its name when the pipeline has ended.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -148,6 +150,7 @@ impl Writer for FileWriter {
 
 fn interrupted() -> SinkError {
     SinkError {
+        transient: false,
         place: "file".into(),
         what: "writing was broken off".into(),
         remedy: "run the pipeline again; it writes the file anew".into(),
@@ -181,6 +184,7 @@ impl Open {
         let path = PathBuf::from(self.path.replace(KIND, &kind.name));
         if path.is_dir() {
             return Err(SinkError {
+                transient: false,
                 place: path.display().to_string(),
                 what: "is a folder".into(),
                 remedy: "name a file in `path`".into(),
@@ -196,7 +200,8 @@ impl Open {
         let handle = Handle::create(&partial).map_err(|e| failed(e.into()))?;
         let columns = stored_schema(kind).fields().iter().take(kind.columns.len()).cloned().collect::<Vec<_>>();
         let schema: SchemaRef = Arc::new(Schema::new(columns));
-        let encoder = Encoder::new(self.format, handle, &schema).map_err(failed)?;
+        let attempts = Attempts::new(&self.account, partial.display().to_string(), partial.display().to_string());
+        let encoder = Encoder::new(self.format, Patient { file: handle, attempts }, &schema).map_err(failed)?;
         let latest = kind.revisable.then(|| Latest::new(kind)).transpose().map_err(|e| failed(e.into()))?;
         self.files.push(OpenFile { kind: kind.clone(), path, partial, schema, encoder, latest });
         Ok(self.files.len() - 1)
@@ -261,11 +266,10 @@ impl OpenFile {
 
 fn refused(path: &Path, error: &EncodeError) -> SinkError {
     let remedy = match error {
-        EncodeError::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => "free some space, or set another `path`",
         EncodeError::Io(_) | EncodeError::Parquet(_) => "set `path` to a place that can be written",
         EncodeError::Arrow(_) => "this is a bug: please report it with the pipeline file",
     };
-    SinkError { place: path.display().to_string(), what: error.to_string(), remedy: remedy.into() }
+    SinkError { transient: false, place: path.display().to_string(), what: error.to_string(), remedy: remedy.into() }
 }
 
 #[cfg(test)]
@@ -285,7 +289,7 @@ mod tests {
     }
 
     fn epoch(lower: Time, upper: Time) -> Epoch {
-        Epoch { lower, upper, watermark: Micros::MIN }
+        Epoch { lower, upper, watermark: Micros::MIN, again: false }
     }
 
     async fn opened(path: &Path, kinds: &[&Arc<Kind>]) -> (Box<dyn Writer>, Arc<Account>) {

@@ -16,6 +16,7 @@ use config::Declaration;
 use config::settings::Settings;
 use model::time::{Micros, Time};
 use model::{Account, Batch, Kind};
+use storage::attempts::MayPass;
 
 mod canonical;
 pub mod clickhouse;
@@ -120,16 +121,19 @@ pub struct Epoch {
     pub upper: Time,
     /// The event time that all sources had come to at `upper`; `Micros::MIN` before any is known.
     pub watermark: Micros,
+    /// An earlier run may have begun to commit it, and it is not known how far it came.
+    pub again: bool,
 }
 
 /// An open sink.
 #[async_trait]
 pub trait Writer: Send {
     /// Makes the rows of an epoch durable, in the order of their logical times. Called again with the same epoch
-    /// and rows after a crash, it changes nothing. Transient failures are retried inside, with the reason logged.
+    /// and rows after a crash, it changes nothing. What may pass is tried again inside for as long as it takes,
+    /// and the node's books say what is waited for.
     ///
     /// # Errors
-    /// What cannot be retried: wrong schema, wrong password, refused rows.
+    /// What does not pass by itself: wrong schema, wrong password, refused rows.
     async fn commit(&mut self, epoch: Epoch, rows: Vec<(Time, Batch)>) -> Result<(), SinkError>;
 
     /// Called after the last epoch: finishes files, waits for background work.
@@ -143,10 +147,22 @@ pub trait Writer: Send {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}; {remedy}")]
 pub struct SinkError {
+    /// Whether the same may succeed later without anybody's doing: the store is away, busy or full.
+    pub transient: bool,
     /// The table, file or address.
     pub place: String,
     /// What happened.
     pub what: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+impl MayPass for SinkError {
+    fn may_pass(&self) -> bool {
+        self.transient
+    }
+
+    fn words(&self) -> (String, String) {
+        (format!("{}: {}", self.place, self.what), self.remedy.clone())
+    }
 }

@@ -20,11 +20,10 @@ use config::{Check, Checked, Component};
 use model::kinds::DEAD_LETTER;
 use model::time::Time;
 use model::{Account, Batch};
-use nats::{Broken, Connection, Failure, StreamInfo, pause, subjects};
+use nats::{Broken, Connection, Failure, StreamInfo, subjects};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use crate::inputs::written;
 use crate::{Epoch, OpenSink, Sink, SinkError, Writer};
@@ -34,9 +33,6 @@ mod publish;
 
 use messages::{Messages, Template};
 use publish::Publisher;
-
-/// How long a server that is not there is waited for when the sink is opened.
-const OPENING: Duration = Duration::from_secs(5);
 
 /// Publishes records to a NATS JetStream stream, one message each, exactly once within the stream's duplicate window.
 /// Frames are published as they were received, other records as JSON.
@@ -135,19 +131,7 @@ impl Sink for Nats {
     }
 
     async fn open(&self, cx: OpenSink) -> Result<Box<dyn Writer>, SinkError> {
-        let started = Instant::now();
-        let mut attempts = 0;
-        loop {
-            match self.prepare(&cx).await {
-                Ok(()) => break,
-                Err(failure) if failure.transient && started.elapsed() < OPENING => {
-                    attempts += 1;
-                    tracing::warn!(sink = cx.node, attempts, "{}; trying again", failure.what);
-                    sleep(pause(attempts)).await;
-                }
-                Err(failure) => return Err(self.error(failure)),
-            }
-        }
+        self.prepare(&cx).await.map_err(|failure| self.error(failure))?;
         let target = publish::Target {
             connection: self.connection.clone(),
             name: format!("marketprism {}/{}", cx.pipeline, cx.node),
@@ -158,7 +142,7 @@ impl Sink for Nats {
         Ok(Box::new(Open {
             messages: Messages::new(&cx.pipeline, &cx.node, &self.prefix, self.subject.as_deref()),
             letters: cx.kinds.iter().any(|k| k.name == DEAD_LETTER.name),
-            publisher: Publisher::new(target),
+            publisher: Publisher::new(target, &cx.account),
             account: cx.account,
         }))
     }
@@ -229,7 +213,12 @@ impl Nats {
     }
 
     fn error(&self, failure: Failure) -> SinkError {
-        SinkError { place: format!("{}, stream {}", self.connection.place(), self.stream), what: failure.what, remedy: failure.remedy }
+        SinkError {
+            transient: failure.transient,
+            place: format!("{}, stream {}", self.connection.place(), self.stream),
+            what: failure.what,
+            remedy: failure.remedy,
+        }
     }
 }
 

@@ -11,6 +11,8 @@
 //! - **Few, sorted files.** Each file holds one day and venue, sorted by instrument and time, with statistics. Small
 //!   files are merged in the background, old logs and unreferenced files are removed after a day. None of it holds up
 //!   a commit.
+//! - **Frames are a capture.** They are kept as they were received, each file those of one source in their order: what
+//!   the source `frames` gives again.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -38,7 +40,7 @@ mod tests;
 use table::{Table, TableWriter};
 
 /// Writes records into Delta Lake tables of Parquet files, one table per kind, that DuckDB, Polars, Spark, Trino and
-/// ClickHouse read as they are.
+/// ClickHouse read as they are. Frames are kept as they were received, for the source `frames`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Parquet {
@@ -115,10 +117,7 @@ fn check_tables(cx: &mut Check<'_>) {
     for input in cx.inputs() {
         for kind in &input.kinds {
             let Some(name) = &kind.table else {
-                let remedy = match kind.name.as_ref() {
-                    "frame" => "name a `normalise` operator in its place: it decodes frames into records".to_owned(),
-                    _ => format!("name an operator that turns `{}` records into a kind with a table", kind.name),
-                };
+                let remedy = format!("name an operator that turns `{}` records into a kind with a table", kind.name);
                 problems.push((format!("input `{}` carries `{}` records, which have no table", input.node, kind.name), remedy));
                 continue;
             };
@@ -195,7 +194,7 @@ impl Sink for Tables {
 
 impl From<storage::StorageError> for SinkError {
     fn from(e: storage::StorageError) -> Self {
-        SinkError { place: e.place, what: e.what, remedy: e.remedy }
+        SinkError { transient: e.transient, place: e.place, what: e.what, remedy: e.remedy }
     }
 }
 
@@ -227,6 +226,7 @@ impl Writer for Commits {
         match rows.first() {
             None => Ok(()),
             Some((kind, _)) => Err(SinkError {
+                transient: false,
                 place: self.cx.node.clone(),
                 what: format!("`{}` records came, for which no table was opened", kind.name),
                 remedy: "this is a bug of the pipeline: please report it".into(),

@@ -125,7 +125,7 @@ impl Writer for Printer {
 }
 
 fn interrupted() -> SinkError {
-    SinkError { place: PLACE.into(), what: "printing was broken off".into(), remedy: "run the pipeline again".into() }
+    SinkError { transient: false, place: PLACE.into(), what: "printing was broken off".into(), remedy: "run the pipeline again".into() }
 }
 
 const PLACE: &str = "standard output";
@@ -249,7 +249,7 @@ fn with_first(name: &str, column: ArrayRef, rows: &RecordBatch) -> Result<Record
 }
 
 fn failed(what: String) -> SinkError {
-    SinkError { place: PLACE.into(), what, remedy: "let standard output go somewhere that takes it".into() }
+    SinkError { transient: false, place: PLACE.into(), what, remedy: "let standard output go somewhere that takes it".into() }
 }
 
 #[cfg(test)]
@@ -300,7 +300,7 @@ mod tests {
             if kinds.iter().any(|k| k.name == BAR.name) {
                 rows.push((time, bars(&[(bar(1, time as i64), 1), (bar(1, time as i64 - 1), -1)])));
             }
-            let epoch = Epoch { lower: time, upper: time + 1, watermark: Micros::MIN };
+            let epoch = Epoch { lower: time, upper: time + 1, watermark: Micros::MIN, again: false };
             writer.commit(epoch, rows).await.unwrap();
         }
         writer.close().await.unwrap();

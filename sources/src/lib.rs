@@ -14,13 +14,16 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use config::Declaration;
+use config::settings::Settings;
 use config::values::Duration;
 use model::{Account, Kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use storage::attempts::MayPass;
 
 pub mod dialect;
 pub mod file;
+pub mod frames;
 pub mod nats;
 pub mod simulator;
 
@@ -28,6 +31,7 @@ pub mod simulator;
 pub fn registry() -> Vec<Declaration<dyn Source>> {
     vec![
         config::declare::<dyn Source, file::File>(),
+        config::declare::<dyn Source, frames::Frames>(),
         config::declare::<dyn Source, nats::Nats>(),
         config::declare::<dyn Source, simulator::Simulator>(),
     ]
@@ -66,6 +70,8 @@ pub struct OpenSource {
     pub node: String,
     /// Where to go on: everything before it was handed over earlier. `None` is the beginning.
     pub from: Option<Position>,
+    /// System settings: the stores.
+    pub settings: Arc<Settings>,
     /// The node's books. A reader counts what it refuses; the runtime counts the rest.
     pub account: Arc<Account>,
 }
@@ -165,10 +171,22 @@ impl Default for Clock {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}; {remedy}")]
 pub struct SourceError {
+    /// Whether the same may succeed later without anybody's doing: the store is away, busy or full.
+    pub transient: bool,
     /// The file with its byte offset or line, or the connection.
     pub place: String,
     /// What happened.
     pub what: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+impl MayPass for SourceError {
+    fn may_pass(&self) -> bool {
+        self.transient
+    }
+
+    fn words(&self) -> (String, String) {
+        (format!("{}: {}", self.place, self.what), self.remedy.clone())
+    }
 }

@@ -5,10 +5,13 @@
 //! time and whether it can be revised without knowing the pipeline that made it. The tier boundary lives in
 //! the table's own log ([`table::boundary`]) and so moves together with the rows, or not at all.
 
+pub mod attempts;
+pub mod file;
 pub mod place;
 pub mod store;
 pub mod table;
 
+pub use file::File;
 pub use place::Place;
 pub use store::ColdStore;
 
@@ -16,6 +19,8 @@ pub use store::ColdStore;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}; {remedy}")]
 pub struct StorageError {
+    /// Whether the same may succeed later without anybody's doing: the store is away, busy or full.
+    pub transient: bool,
     /// The store or table.
     pub place: String,
     /// What happened.
@@ -25,9 +30,9 @@ pub struct StorageError {
 }
 
 impl StorageError {
-    /// An error at a place.
+    /// An error at a place, which stays.
     pub fn new(place: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        StorageError { place: place.into(), what: what.into(), remedy: remedy.into() }
+        StorageError { transient: false, place: place.into(), what: what.into(), remedy: remedy.into() }
     }
 }
 

@@ -4,19 +4,29 @@
 //! that with hard links, buckets with conditional puts, which every S3-compatible store that is fit for this offers (AWS,
 //! MinIO, SeaweedFS, Ceph).
 
+use std::error::Error;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path as FilePath;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::settings;
 use deltalake_core::logstore::ObjectStoreRef;
 use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::{Error as ObjectError, RetryConfig};
 use tracing::warn;
 use url::{Host, Url};
 
 use crate::{StorageError, say};
+
+/// How often a request to a bucket is made again without a word. A store that fails for longer is for who asked: it says so, and
+/// waits if it can.
+const RETRIES: usize = 4;
+/// The longest that this may take.
+const RETRYING: Duration = Duration::from_secs(10);
 
 /// A folder or a prefix of a bucket.
 #[derive(Clone, Debug)]
@@ -77,10 +87,12 @@ impl Place {
     }
 
     /// What an error at something of this name means to the user.
-    pub fn error(&self, name: &str, error: &(dyn std::error::Error + 'static)) -> StorageError {
+    pub fn error(&self, name: &str, error: &(dyn Error + 'static)) -> StorageError {
         let place = self.url(name).to_string();
         let what = say(error);
-        let remedy = if self.root.scheme() != "s3" {
+        let remedy = if causes(error).any(|error| error.downcast_ref().is_some_and(is_full)) {
+            "make room where it lies"
+        } else if self.root.scheme() != "s3" {
             "check that the folder exists and that this user may read and write it"
         } else if ["AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "Unauthorized"]
             .iter()
@@ -92,8 +104,73 @@ impl Place {
         } else {
             "check `cold.endpoint` and `cold.region`, and that the store can be reached from here"
         };
-        StorageError::new(place, what, remedy)
+        StorageError { transient: may_pass(error), place, what, remedy: remedy.into() }
     }
+}
+
+/// Whether the same may succeed later without anybody's doing.
+fn may_pass(error: &(dyn Error + 'static)) -> bool {
+    let mut store = false;
+    for error in causes(error) {
+        // What the system says is the innermost, and says it best.
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.raw_os_error().is_some()
+        {
+            return room_or_line(error);
+        }
+        if let Some(error) = error.downcast_ref::<ObjectError>() {
+            store = matches!(
+                error,
+                ObjectError::Generic { .. }
+                    | ObjectError::JoinError { .. }
+                    | ObjectError::Precondition { .. }
+                    | ObjectError::AlreadyExists { .. }
+            );
+        }
+    }
+    store
+}
+
+/// Whether what the system refused may succeed later: there is no room, or no connection. A path that is not there or may not
+/// be written stays so until somebody changes it.
+fn room_or_line(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    !matches!(
+        error.kind(),
+        Kind::PermissionDenied
+            | Kind::NotFound
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::ReadOnlyFilesystem
+            | Kind::InvalidFilename
+            | Kind::InvalidInput
+            | Kind::Unsupported
+            | Kind::FileTooLarge
+    )
+}
+
+/// Whether a bucket does not let us in.
+pub fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    let refuses = |error: &ObjectError| matches!(error, ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. });
+    causes(error).any(|error| error.downcast_ref().is_some_and(refuses))
+}
+
+/// An error and what it comes from.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        // These two keep to themselves what they are made of.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+        let kernel = || match error.downcast_ref()? {
+            delta_kernel::Error::ObjectStore(inner) => Some(inner as &(dyn Error + 'static)),
+            _ => None,
+        };
+        wrapped.or_else(kernel).or_else(|| (**error).source())
+    })
+}
+
+/// Whether there is no room on a disk.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn open_bucket(address: &str, options: &settings::ColdStore) -> Result<Place, StorageError> {
@@ -107,6 +184,7 @@ fn open_bucket(address: &str, options: &settings::ColdStore) -> Result<Place, St
         root.set_path(&format!("{}/", root.path()));
     }
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_conditional_put(S3ConditionalPut::ETagMatch);
+    builder = builder.with_retry(RetryConfig { max_retries: RETRIES, retry_timeout: RETRYING, ..RetryConfig::default() });
     if let Some(region) = &options.region {
         builder = builder.with_region(region);
     } else if std::env::var_os("AWS_REGION").is_none() && std::env::var_os("AWS_DEFAULT_REGION").is_none() {
@@ -146,7 +224,32 @@ fn is_loopback(url: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use deltalake_core::DeltaTableError;
+    use parquet::errors::ParquetError;
+
     use super::*;
+
+    #[test]
+    fn a_store_that_is_away_or_full_is_told_from_one_that_refuses() {
+        let generic = |source: Box<dyn Error + Send + Sync>| ObjectError::Generic { store: "S3", source };
+        let system = |kind: i32| may_pass(&generic(io::Error::from_raw_os_error(kind).into()));
+        // ENOSPC, ECONNREFUSED and EIO; EACCES, ENOTDIR and EROFS.
+        assert_eq!([28, 111, 5, 13, 20, 30].map(system), [true, true, true, false, false, false]);
+        assert!(may_pass(&generic("503 Service Unavailable".into())));
+        let refused = ObjectError::PermissionDenied { path: "p".into(), source: "403 Forbidden".into() };
+        let missing = ObjectError::NotFound { path: "p".into(), source: "NoSuchBucket".into() };
+        assert!(!may_pass(&refused) && !may_pass(&missing));
+        assert!(is_refusal(&refused) && !is_refusal(&missing));
+        let refused = || ObjectError::PermissionDenied { path: "p".into(), source: "403 Forbidden".into() };
+        let away = || generic("503 Service Unavailable".into());
+        for wrap in [
+            |error| DeltaTableError::from(ParquetError::from(io::Error::other(error))),
+            |error| DeltaTableError::KernelError(delta_kernel::Error::ObjectStore(error)),
+        ] {
+            assert!(is_refusal(&wrap(refused())) && may_pass(&wrap(away())) && !may_pass(&wrap(refused())), "{}", wrap(away()));
+        }
+        assert!(!may_pass(&io::Error::other("not of the system")));
+    }
 
     #[test]
     fn addresses_that_are_no_store_are_refused_with_a_remedy() {

@@ -37,13 +37,13 @@ fn delta_field(field: &Field) -> Field {
     }
 }
 
-/// The columns that files are sorted by within a partition: what can be revised by its identity and then its version,
-/// everything else by the instrument, then time, then the rest of the key.
+/// The columns that files are sorted by within a partition: what has an order of its own by its key (what can be revised
+/// then by its version), everything else by the instrument, then time, then the rest of the key.
 pub fn sort_columns(kind: &Kind) -> Vec<&str> {
     const INSTRUMENT: [&str; 3] = ["venue", "market", "symbol"];
     let key = kind.key.iter().map(|k| k.as_ref());
-    if kind.revisable {
-        return key.chain([tables::VERSION]).collect();
+    if kind.has_own_order() {
+        return key.chain(kind.revisable.then_some(tables::VERSION)).collect();
     }
     let mut columns: Vec<&str> = key.filter(|k| INSTRUMENT.contains(k)).collect();
     for column in kind.time.iter().chain(&kind.key) {
@@ -95,18 +95,24 @@ impl ColdStore {
                 "decode them with `normalise` before they are stored",
             )
         })?;
-        if let Some(table) = self.load(name).await? {
-            self.check(kind, name, &table)?;
+        if let Some(table) = self.open_table(kind, name).await? {
             return Ok(table);
         }
         match self.create(kind, name).await {
             Ok(table) => Ok(table),
             // Somebody else may have made it at the same moment.
-            Err(error) => match self.load(name).await? {
-                Some(table) => self.check(kind, name, &table).map(|()| table),
-                None => Err(error),
-            },
+            Err(error) => self.open_table(kind, name).await?.ok_or(error),
         }
+    }
+
+    /// The table of this name, which is to hold records of a kind, at its newest version; `None` if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be reached or refuses us; the table has other columns than the kind.
+    pub async fn open_table(&self, kind: &Kind, name: &str) -> Result<Option<DeltaTable>, StorageError> {
+        let table = self.load(name).await?;
+        table.iter().try_for_each(|table| self.check(kind, name, table))?;
+        Ok(table)
     }
 
     async fn create(&self, kind: &Kind, name: &str) -> Result<DeltaTable, StorageError> {
@@ -114,7 +120,13 @@ impl ColdStore {
         let described = serde_json::to_string(kind).map_err(|e| self.error(name, &e))?;
         // Statistics only of the columns that queries narrow by: a log entry is read as often as it is long.
         let partitions = tables::partition_columns(kind);
-        let mut statistics: Vec<&str> = sort_columns(kind).into_iter().filter(|c| !partitions.contains(c)).collect();
+        let mut statistics = sort_columns(kind);
+        for time in &kind.time {
+            if !statistics.contains(&time.as_ref()) {
+                statistics.push(time);
+            }
+        }
+        statistics.retain(|c| !partitions.contains(c));
         statistics.retain(|c| kind.column(c).is_none_or(|c| !matches!(c.ty, Type::Decimals | Type::Bytes)));
         self.handle(name)?
             .create()
@@ -252,8 +264,9 @@ mod tests {
     }
 
     #[test]
-    fn files_are_sorted_by_instrument_then_time() {
+    fn files_are_sorted_by_instrument_then_time_or_in_an_order_of_their_own() {
         assert_eq!(sort_columns(&kinds::TRADE), ["venue", "market", "symbol", "event_time", "trade_id"]);
         assert_eq!(sort_columns(&kinds::BAR), ["venue", "market", "symbol", "interval_seconds", "start", "version"]);
+        assert_eq!(sort_columns(&kinds::FRAME), ["source", "frame"]);
     }
 }

@@ -17,9 +17,17 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Whether a process runs; one that has ended and was not waited for does not.
 pub fn is_alive(process: u64) -> bool {
-    // The state is the first word behind the name, which is in brackets.
-    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    status.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
+    start_of(process).is_some()
+}
+
+/// When a process that runs was started, in the system's ticks. Its number is given to another one soon after its end.
+pub fn start_of(process: u64) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // Behind the name, which is in brackets, the state is the first word and the start the twentieth.
+    let (_, rest) = status.rsplit_once(')')?;
+    let mut words = rest.split_whitespace();
+    words.next().filter(|state| !state.starts_with(['Z', 'X']))?;
+    words.nth(18)?.parse().ok()
 }
 
 /// A node of its own data folder. It is killed when this is dropped, and its workers end with it.
@@ -33,10 +41,30 @@ pub struct Node {
 }
 
 /// The command that runs a node over a data folder, on any free port.
-pub fn command(data: &Path, more: &[&str]) -> Command {
+pub fn command(data: &Path, settings: &[String]) -> Command {
     let mut command = program();
-    command.args(["node", "--set", "node.listen=127.0.0.1:0", "--data"]).arg(data).args(more).current_dir(root());
+    command.args(["node", "--set", "node.listen=127.0.0.1:0", "--data"]).arg(data).current_dir(root());
+    command.args(settings.iter().flat_map(|setting| ["--set", setting]));
     command
+}
+
+/// Starts the nodes of a cluster at once, each over a folder of its own; returns when all answer.
+///
+/// # Panics
+/// One does not start.
+pub fn start_cluster(folder: &Path, names: &[&str], settings: &[String]) -> Vec<Node> {
+    thread::scope(|scope| {
+        let starting: Vec<_> = names.iter().map(|name| scope.spawn(|| start_member(folder, name, settings))).collect();
+        starting.into_iter().map(|node| node.join().expect("it starts")).collect()
+    })
+}
+
+/// Starts a node of a cluster, over a folder of its own.
+///
+/// # Panics
+/// It does not start.
+pub fn start_member(folder: &Path, name: &str, settings: &[String]) -> Node {
+    Node::start(&folder.join(name), &[settings, &[format!("node.name={name}")]].concat())
 }
 
 impl Node {
@@ -44,11 +72,12 @@ impl Node {
     ///
     /// # Panics
     /// It does not start; shows what it logged.
-    pub fn start(data: &Path, more: &[&str]) -> Node {
+    pub fn start(data: &Path, settings: &[String]) -> Node {
         std::fs::create_dir_all(data).expect("the folder is made");
         let log_path = data.with_extension("log");
         let log = File::options().create(true).append(true).open(&log_path).expect("the log is made");
-        let mut child = command(data, more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the program starts");
+        let mut child =
+            command(data, settings).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("the program starts");
         let mut line = String::new();
         let out = child.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut line).expect("it says where it is");
@@ -57,6 +86,11 @@ impl Node {
             panic!("the node did not start: {}", std::fs::read_to_string(log_path).unwrap_or_default());
         };
         Node { child, url, data: data.to_owned() }
+    }
+
+    /// Its process.
+    pub fn process(&self) -> u64 {
+        self.child.id().into()
     }
 
     /// Kills it as a power cut would: no warning, no draining.

@@ -119,7 +119,10 @@ fn free_port() -> u16 {
 }
 
 /// Sends one HTTP request to a port of the loopback; returns the status and the body of the answer.
-fn http(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(u16, String)> {
+///
+/// # Errors
+/// Nobody listens, or there is no answer in time.
+pub fn http(port: u16, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
     // HTTP/1.0: the end of the answer is the end of the connection.
@@ -313,6 +316,12 @@ impl SeaweedFs {
     pub const ACCESS_KEY: &str = "tests";
     /// That identity's secret.
     pub const SECRET_KEY: &str = "tests-secret";
+
+    /// The settings of a cold store in the S3 service at this address: this server's, or a proxy's before it.
+    pub fn settings(endpoint: &str) -> [String; 3] {
+        [("endpoint", endpoint), ("access_key", Self::ACCESS_KEY), ("secret_key", Self::SECRET_KEY)]
+            .map(|(key, value)| format!("cold.{key}=\"{value}\""))
+    }
 
     /// Starts one.
     pub fn start() -> Result<Self, ServerError> {

@@ -123,7 +123,7 @@ fn the_graph_is_drawn_in_text() {
     let text = check(QUICKSTART).to_text();
     assert!(
         text.starts_with(
-            "pipeline quickstart\n\nsource market (simulator)\n  → trades\n    frame: dialect label, receive_time time?, frame integer,"
+            "pipeline quickstart\n\nsource market (simulator)\n  → trades\n    frame: source label, dialect label, receive_time time?, frame integer,"
         ),
         "{text}"
     );
@@ -144,7 +144,7 @@ fn the_graph_is_drawn_in_text() {
 fn the_graph_is_drawn_in_mermaid() {
     let text = check(QUICKSTART).to_mermaid();
     assert!(text.starts_with("flowchart LR\n    n0([\"market<br/><small>simulator</small>\"])\n    n1[\"trades"), "{text}");
-    assert!(text.contains("    n0 -->|\"<b>frame</b><br/>dialect, receive_time, frame, topic,<br/>payload\"| n1\n"), "{text}");
+    assert!(text.contains("    n0 -->|\"<b>frame</b><br/>source, dialect, receive_time, frame,<br/>topic, payload\"| n1\n"), "{text}");
     assert_eq!(text.matches("-->|").count(), 6, "{text}");
 }
 

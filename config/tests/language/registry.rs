@@ -255,7 +255,8 @@ impl Component<dyn Sink> for Store {
     const EXAMPLE: &'static str =
         "[sinks.hot]\ntype = \"store\"\ninputs = [\"bars_1m\"]\nurl = \"http://127.0.0.1:8123\"\npassword = \"${PASSWORD}\"\n";
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Sink>> {
-        let raw: Vec<String> = cx.inputs().iter().filter(|i| i.kinds.iter().any(|k| k.table.is_none())).map(|i| i.node.clone()).collect();
+        let raw: Vec<String> =
+            cx.inputs().iter().filter(|i| i.kinds.iter().any(|k| k.name == FRAME.name)).map(|i| i.node.clone()).collect();
         for node in raw {
             cx.error_at_input(&node, format!("`{node}` sends `frame`, which has no table"), "put `normalise` between them");
         }

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Subcommand;
-use cluster::agent::{Agent, Options};
-use cluster::api;
+use cluster::agent::{Agent, NodeView, Options};
+use cluster::api::{self, Rescale};
 use cluster::client::Client;
 use cluster::definition::{Difference, Spec};
 use cluster::keeper::Status;
+use cluster::store::{Nats, Store};
 use cluster::supervisor::{Desired, Policy};
+use config::Check;
 use config::Environment;
 use config::settings::{self, FILE};
+use nats::{Connection, Servers};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
@@ -84,13 +87,17 @@ pub(super) enum Command {
         #[command(flatten)]
         node: Node,
     },
-    /// Give a pipeline another number of worker threads
+    /// Give a pipeline other numbers of worker threads and processes
+    #[command(group(clap::ArgGroup::new("numbers").required(true).multiple(true)))]
     Rescale {
         /// The pipeline's name
         name: String,
-        /// Number of worker threads
-        #[arg(long)]
-        workers: usize,
+        /// Number of worker threads of each process
+        #[arg(long, group = "numbers")]
+        workers: Option<usize>,
+        /// Number of processes, which are spread over the nodes of the cluster
+        #[arg(long, group = "numbers")]
+        processes: Option<usize>,
         #[command(flatten)]
         node: Node,
     },
@@ -107,6 +114,14 @@ pub(super) enum Command {
         #[command(flatten)]
         node: Node,
     },
+    /// List the nodes of the cluster
+    Nodes {
+        /// How they are written
+        #[arg(long, value_enum, default_value_t)]
+        format: Report,
+        #[command(flatten)]
+        node: Node,
+    },
     /// Forget a pipeline that does not run: its definition, the positions of its sources, its logs; tables stay
     Delete {
         /// The pipeline's name
@@ -119,9 +134,12 @@ pub(super) enum Command {
 /// How a pipeline is to run.
 #[derive(Debug, clap::Args)]
 pub(super) struct How {
-    /// Number of worker threads
+    /// Number of worker threads of each process
     #[arg(long)]
     workers: Option<usize>,
+    /// Number of processes, which are spread over the nodes of the cluster
+    #[arg(long)]
+    processes: Option<usize>,
     /// Override any key of the pipeline or the settings, e.g. `sources.trades.path=trades.ndjson`
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = assignment)]
     set: Vec<String>,
@@ -147,24 +165,42 @@ pub(super) fn node(common: &Common) -> Result<ExitCode, Failure> {
     if name.contains('.') || ::cluster::store::check_key(&name).is_err() {
         return Err(Failure::Message(format!("`{name}` is no name of a node; give `node.name` letters, digits, `_` and `-`")));
     }
+    // Where another node could run them, pipelines wait less long for a process that says nothing.
+    const SILENCE: Duration = Duration::from_secs(15);
+    let policy = if settings.cluster.is_some() { Policy { silence: SILENCE, ..Policy::default() } } else { Policy::default() };
+    let cluster = settings.cluster.as_ref().map(|c| connection(c).map(|connection| (connection, c))).transpose()?;
     let options = Options {
         name: name.clone(),
         data: folder.join(settings.data()),
         settings_folder: folder.clone(),
         program: std::env::current_exe()?,
         overrides: common.set.clone(),
-        policy: Policy { restarts: settings.node.restarts(), ..Policy::default() },
+        policy: Policy { restarts: settings.node.restarts(), healthy: settings.node.healthy(), ..policy },
+        address: settings.node.listen().to_owned(),
+        cluster: None,
     };
     let checker = Checker { settings_folder: folder, overrides: common.set.clone() };
     Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let mut signals = Signals::watch()?;
         let listener = api::listen(settings.node.listen()).await?;
         let address = listener.local_addr()?;
-        let agent = Arc::new(Agent::open(options, Box::new(checker)).await?);
+        let opening = async {
+            let store: Option<Arc<dyn Store>> = match &cluster {
+                Some((connection, c)) => Some(Arc::new(Nats::open(connection, c.name(), c.replicas(), &name).await?)),
+                None => None,
+            };
+            // Port 0 has become one that is free.
+            let options = Options { address: address.to_string(), cluster: store, ..options };
+            Ok::<_, Failure>(Arc::new(Agent::open(options, Box::new(checker)).await?))
+        };
+        let agent = tokio::select! {
+            opened = opening => opened?,
+            () = signals.next() => return Ok(ExitCode::SUCCESS),
+        };
         say(&format!("node {name}: http://{address}"));
         let served = tokio::select! {
-            served = api::serve(agent.clone(), listener) => served,
-            () = agent.tend() => Ok(()),
+            served = api::serve(agent.clone(), listener) => served.map_err(Failure::from),
+            tended = agent.tend() => tended.map_err(Failure::from),
             () = signals.next() => Ok(()),
         };
         complain("draining all pipelines: what was read is being committed; Ctrl-C again stops at once");
@@ -175,6 +211,20 @@ pub(super) fn node(common: &Common) -> Result<ExitCode, Failure> {
         served?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// How a node connects to the servers of its cluster.
+fn connection(cluster: &settings::Cluster) -> Result<Connection, Failure> {
+    let settings::Cluster { nats, user, password, token, nkey, credentials, tls_ca, tls_certificate, tls_key, domain, .. } =
+        cluster.clone();
+    let servers = Servers::Several(nats);
+    let connection = Connection { servers, user, password, token, nkey, credentials, tls_ca, tls_certificate, tls_key, domain };
+    let mut check = Check::new("cluster", &[]);
+    connection.check(&mut check);
+    match check.into_problems().into_iter().next() {
+        Some(problem) => Err(Failure::Message(format!("setting `cluster`: {}; {}", problem.message, problem.help))),
+        None => Ok(connection),
+    }
 }
 
 /// Asks a node.
@@ -230,13 +280,21 @@ pub(super) fn execute(command: Command) -> Result<ExitCode, Failure> {
             }
             say(&line(&runtime.block_on(client.upgrade(&name, &spec, accept))?));
         }
-        Command::Rescale { name, workers, node } => {
+        Command::Rescale { name, workers, processes, node } => {
             let (runtime, client) = node.client()?;
-            say(&line(&runtime.block_on(client.rescale(&name, workers))?));
+            say(&line(&runtime.block_on(client.rescale(&name, &Rescale { workers, processes }))?));
         }
         Command::Logs { name, lines, follow, node } => {
             let (runtime, client) = node.client()?;
             runtime.block_on(logs(&client, &name, lines, follow))?;
+        }
+        Command::Nodes { format, node } => {
+            let (runtime, client) = node.client()?;
+            let all = runtime.block_on(client.nodes())?;
+            match format {
+                Report::Json => say(&serde_json::to_string_pretty(&all)?),
+                Report::Text => say(nodes(&all).trim_end()),
+            }
         }
         Command::Delete { name, node } => {
             let (runtime, client) = node.client()?;
@@ -276,6 +334,7 @@ fn local(file: &Path, how: &How) -> Result<(String, Spec), Failure> {
         settings: if beside.exists() { Some(std::fs::read_to_string(beside)?) } else { None },
         overrides: how.set.clone(),
         workers: how.workers,
+        processes: how.processes,
     };
     Ok((pipeline.name, spec))
 }
@@ -315,6 +374,20 @@ fn list(all: &[Status]) -> String {
     columns(std::iter::once(head).chain(rows).collect())
 }
 
+fn nodes(all: &[NodeView]) -> String {
+    let head = ["node", "state", "address", "process", "version", "pipelines"].map(str::to_owned);
+    let rows = all.iter().map(|n| {
+        let state = match n.epoch {
+            _ if n.silent => "silent".to_owned(),
+            Some(epoch) => format!("leads, epoch {epoch}"),
+            None => "follows".to_owned(),
+        };
+        let pipelines = if n.pipelines.is_empty() { "-".to_owned() } else { n.pipelines.join(", ") };
+        [n.name.clone(), state, n.address.clone(), n.process.to_string(), n.version.clone(), pipelines]
+    });
+    columns(std::iter::once(head).chain(rows).collect())
+}
+
 fn describe(s: &Status) -> String {
     let mut facts = vec![format!("state       {} for {}", s.state.as_str(), span(s.seconds))];
     let mut fact = |name: &str, value: Option<String>| facts.extend(value.map(|value| format!("{name:<11} {value}")));
@@ -322,7 +395,12 @@ fn describe(s: &Status) -> String {
     fact("retry", s.retry_seconds.map(|seconds| format!("in {}", span(seconds))));
     fact("crashes", (s.crashes > 0).then(|| s.crashes.to_string()));
     fact("generation", s.generation.as_ref().map(|g| format!("{} (epoch {}, {})", g.number, g.epoch, g.nonce)));
-    fact("process", s.process.map(|p| p.to_string()));
+    for p in &s.processes {
+        let several = s.processes.len() > 1;
+        let rate = if several { format!(", {} rows/s", grouped(p.rows_per_second)) } else { String::new() };
+        let number = if several { format!("{}: ", p.number) } else { String::new() };
+        fact("process", Some(format!("{number}{} on {}{rate}", p.process.map_or_else(|| "-".into(), |id| id.to_string()), p.node)));
+    }
     fact("workers", s.workers.map(|w| w.to_string()));
     fact("rows/s", Some(grouped(s.rows_per_second)));
     fact("watermark", s.watermark.clone());

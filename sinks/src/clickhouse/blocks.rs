@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::testing::{NOON, bar, bars, trades};
 
-    const EPOCH: Epoch = Epoch { lower: 10, upper: 20, watermark: Micros::MIN };
+    const EPOCH: Epoch = Epoch { lower: 10, upper: 20, watermark: Micros::MIN, again: false };
 
     fn tokens(blocks: &[Block]) -> Vec<&str> {
         blocks.iter().map(|b| b.token.as_str()).collect()

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use clickhouse::error::Error;
 use clickhouse::{Client, RowOwned, RowRead};
 use config::values::Secret;
-use tokio::time::Instant;
-use twox_hash::XxHash64;
+use storage::attempts::MayPass;
 
+use super::tables::{is_replicated, quoted};
 use crate::SinkError;
 
 /// The longest that a statement may take that inserts nothing.
@@ -106,13 +106,27 @@ impl Server {
         Ok(insert.end().await?)
     }
 
+    /// Whether a table has a row that meets a condition, with texts in place of its question marks. Of a replicated table it
+    /// is taken for granted: there a token and its part are noted at once, and the replica that answers may be behind.
+    pub(super) async fn holds(&self, table: &str, condition: &str, texts: &[String]) -> Result<bool, Failure> {
+        let engine = "SELECT engine FROM system.tables WHERE database = ? AND name = ?";
+        let engine = self.rows::<String>(engine, &[&self.address.database, table]).await?;
+        if engine.iter().any(|engine| is_replicated(engine)) {
+            return Ok(true);
+        }
+        let [database, table] = [&self.address.database, table].map(|name| quoted(name).replace('?', "??"));
+        let sql = format!("SELECT toUInt64(1) FROM {database}.{table} WHERE {condition} LIMIT 1");
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        Ok(!self.rows::<u64>(&sql, &texts).await?.is_empty())
+    }
+
     /// An error at this server, or at one of its tables.
     pub(super) fn error(&self, table: Option<&str>, failure: Failure) -> SinkError {
         let place = match table {
             Some(table) => format!("{}, table {}.{table}", self.address.url, self.address.database),
             None => self.address.url.clone(),
         };
-        SinkError { place, what: failure.what, remedy: failure.remedy }
+        SinkError { transient: failure.transient, place, what: failure.what, remedy: failure.remedy }
     }
 }
 
@@ -320,47 +334,18 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// How long to wait before the next attempt: doubling from a tenth of a second to half a minute, less up to half of
-/// it. The part taken off follows from the name of what is tried, so that many writers do not come back together.
-pub(super) fn backoff(name: &str, attempt: u32) -> Duration {
-    const FIRST: u64 = 100;
-    const LONGEST: u64 = 30_000;
-    let full = FIRST.saturating_mul(1 << attempt.min(20)).min(LONGEST);
-    let share = XxHash64::oneshot(u64::from(attempt), name.as_bytes()) % 512;
-    Duration::from_millis(full - full * share / 1024)
-}
+impl MayPass for Failure {
+    fn may_pass(&self) -> bool {
+        self.transient
+    }
 
-/// Tries until it succeeds, fails for good, or `patience` is over. Each failed attempt is logged with its reason.
-pub(super) async fn retry<T, F>(name: &str, place: &str, patience: Option<Duration>, attempt: impl Fn() -> F) -> Result<T, Failure>
-where
-    F: Future<Output = Result<T, Failure>>,
-{
-    let started = Instant::now();
-    let mut failed = 0;
-    loop {
-        let failure = match attempt().await {
-            Ok(done) => {
-                if failed > 0 {
-                    tracing::info!(place, attempts = failed + 1, waited = ?started.elapsed(), "ClickHouse takes rows again");
-                }
-                return Ok(done);
-            }
-            Err(failure) => failure,
-        };
-        let wait = backoff(name, failed);
-        if !failure.transient || patience.is_some_and(|patience| started.elapsed() + wait > patience) {
-            return Err(failure);
-        }
-        failed += 1;
-        tracing::warn!(place, attempts = failed, waited = ?started.elapsed(), again_in = ?wait, remedy = failure.remedy, "ClickHouse: {failure}; trying again");
-        tokio::time::sleep(wait).await;
+    fn words(&self) -> (String, String) {
+        (format!("ClickHouse: {}", self.what), self.remedy.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
 
     fn answer(text: &str) -> Failure {
@@ -391,32 +376,5 @@ mod tests {
     #[test]
     fn codes_are_listed_once_and_in_order() {
         assert!(PERMANENT.is_sorted_by(|a, b| a.0 < b.0));
-    }
-
-    #[test]
-    fn backoff_grows_to_half_a_minute() {
-        for attempt in 0..60 {
-            let full = (100_u64 << attempt.min(20)).min(30_000);
-            let wait = backoff("token", attempt).as_millis() as u64;
-            assert!((full / 2..=full).contains(&wait), "{attempt}: {wait}");
-        }
-        assert_ne!(backoff("token", 8), backoff("other", 8));
-    }
-
-    #[tokio::test]
-    async fn transient_failures_are_retried_and_others_are_not() {
-        let tried = AtomicU32::new(0);
-        let fails = |times: u32, text: &'static str| {
-            let number = tried.fetch_add(1, Ordering::Relaxed) + 1;
-            async move { if number <= times { Err(answer(text)) } else { Ok(number) } }
-        };
-        assert_eq!(retry("t", "p", None, || fails(2, "Code: 252. x")).await, Ok(3));
-        tried.store(0, Ordering::Relaxed);
-        assert_eq!(retry("t", "p", None, || fails(9, "Code: 60. x")).await.unwrap_err().code, Some(60));
-        assert_eq!(tried.load(Ordering::Relaxed), 1);
-        tried.store(0, Ordering::Relaxed);
-        let patience = Some(Duration::from_millis(250));
-        assert!(retry("t", "p", patience, || fails(1_000, "503 Service Unavailable")).await.unwrap_err().transient);
-        assert!((2..=4).contains(&tried.load(Ordering::Relaxed)), "as often as a quarter of a second allows");
     }
 }

@@ -121,7 +121,7 @@ fn differences(kind: &Kind, name: &str, found: &Found, defaults: &[(String, Stri
     if !what.is_empty() {
         return Some((what.join(", "), format!("run ALTER TABLE {name} {}; or {anew}", remedy.join(", "))));
     }
-    let window = if found.engine.starts_with("Replicated") || found.engine.starts_with("Shared") { REPLICATED_WINDOW } else { WINDOW };
+    let window = if is_replicated(&found.engine) { REPLICATED_WINDOW } else { WINDOW };
     let size =
         setting(&found.engine_full, window).or_else(|| defaults.iter().find(|(name, _)| name == window).map(|(_, value)| value.as_str()));
     if size.and_then(|size| size.parse::<u64>().ok()).is_none_or(|size| size == 0) {
@@ -167,6 +167,11 @@ fn arguments(engine_full: &str) -> String {
 fn setting<'t>(engine_full: &'t str, name: &str) -> Option<&'t str> {
     let settings = engine_full.rsplit("SETTINGS ").next()?;
     settings.split([',', '\n']).find_map(|pair| pair.split_once('=').filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim()))
+}
+
+/// Whether an engine's tokens and parts are kept by Keeper, for all replicas.
+pub(super) fn is_replicated(engine: &str) -> bool {
+    engine.starts_with("Replicated") || engine.starts_with("Shared")
 }
 
 /// A name as SQL writes it whatever is in it.

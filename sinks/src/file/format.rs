@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::thread;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -15,6 +16,8 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use storage::attempts::Attempts;
+use storage::place::is_full;
 
 use crate::text::{Text, csv_header};
 
@@ -49,12 +52,40 @@ impl Format {
 /// Bytes of text that are gathered before they are written.
 const GATHERED: usize = 256 << 10;
 
+/// A file that waits for room on a disk that is full. What was written of it stays written, so that nothing above need know.
+pub(super) struct Patient {
+    pub(super) file: File,
+    pub(super) attempts: Attempts,
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.file.write(bytes) {
+                Err(error) if is_full(&error) => {
+                    thread::sleep(self.attempts.failed(&error.to_string(), "make room where it lies"));
+                }
+                written => {
+                    if written.is_ok() {
+                        self.attempts.succeeded();
+                    }
+                    return written;
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// A file being written.
 pub(super) enum Encoder {
-    Ndjson(LineDelimitedWriter<BufWriter<File>>),
-    Csv { file: File, text: Vec<u8> },
-    Arrow(Box<FileWriter<BufWriter<File>>>),
-    Parquet(Box<ArrowWriter<File>>),
+    Ndjson(LineDelimitedWriter<BufWriter<Patient>>),
+    Csv { file: Patient, text: Vec<u8> },
+    Arrow(Box<FileWriter<BufWriter<Patient>>>),
+    Parquet(Box<ArrowWriter<Patient>>),
 }
 
 /// Why rows could not be written.
@@ -70,7 +101,7 @@ pub(super) enum EncodeError {
 
 impl Encoder {
     /// Begins a file for rows of this schema.
-    pub(super) fn new(format: Format, file: File, schema: &SchemaRef) -> Result<Self, EncodeError> {
+    pub(super) fn new(format: Format, file: Patient, schema: &SchemaRef) -> Result<Self, EncodeError> {
         Ok(match format {
             Format::Ndjson => Encoder::Ndjson(model::json::writer(BufWriter::with_capacity(GATHERED, file))),
             Format::Csv => {
@@ -117,12 +148,12 @@ impl Encoder {
             Encoder::Arrow(writer) => writer.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?,
             Encoder::Parquet(writer) => writer.into_inner()?,
         };
-        Ok(file.sync_all()?)
+        Ok(file.file.sync_all()?)
     }
 }
 
 /// Writes text that has become longer than `length`.
-fn flush_over(length: usize, file: &mut File, text: &mut Vec<u8>) -> io::Result<()> {
+fn flush_over(length: usize, file: &mut Patient, text: &mut Vec<u8>) -> io::Result<()> {
     if text.len() > length {
         file.write_all(text)?;
         text.clear();

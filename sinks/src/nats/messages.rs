@@ -35,6 +35,7 @@ pub(super) struct Outgoing {
 }
 
 const RECEIVE_TIME: HeaderName = HeaderName::from_static(headers::RECEIVE_TIME);
+const NUMBER: HeaderName = HeaderName::from_static(headers::FRAME);
 const DIALECT: HeaderName = HeaderName::from_static(headers::DIALECT);
 const TOPIC: HeaderName = HeaderName::from_static(headers::TOPIC);
 const KIND: HeaderName = HeaderName::from_static(headers::KIND);
@@ -207,6 +208,10 @@ impl Messages {
                         None => text.push_str(headers::UNKNOWN),
                     }
                     headers.insert(RECEIVE_TIME, &text[start..]);
+                    text.push('\0');
+                    let start = text.len();
+                    push(&mut text, format_args!("{}", frames.frame.value(row)));
+                    headers.insert(NUMBER, &text[start..]);
                     if let Some(dialect) = columns::label(frames.dialect, row) {
                         headers.insert(DIALECT, dialect);
                         push(&mut text, format_args!("\0{dialect}"));
@@ -295,7 +300,7 @@ fn records(batch: &Batch, time: Time) -> Result<Vec<Bytes>, ArrowError> {
 }
 
 fn bug(what: String) -> SinkError {
-    SinkError { place: "nats".into(), what, remedy: "this is a bug: please report it with the pipeline file".into() }
+    SinkError { transient: false, place: "nats".into(), what, remedy: "this is a bug: please report it with the pipeline file".into() }
 }
 
 #[cfg(test)]
@@ -325,7 +330,14 @@ mod tests {
         let mut builder = FrameBuilder::default();
         for (i, (payload, receive_time, topic)) in rows.iter().enumerate() {
             let frame = i as i64 + 1;
-            builder.push(Frame { dialect: "binance_spot", receive_time: *receive_time, frame, topic: *topic, payload: payload.as_bytes() });
+            builder.push(Frame {
+                source: "in",
+                dialect: "binance_spot",
+                receive_time: *receive_time,
+                frame,
+                topic: *topic,
+                payload: payload.as_bytes(),
+            });
         }
         Batch::new(&FRAME, builder.finish(), Origin::default())
     }
@@ -342,9 +354,10 @@ mod tests {
             (found[0].subject.as_str(), &found[0].payload[..], &found[1].payload[..]),
             ("m.frame.binance_spot", &b"{}\n"[..], &b""[..])
         );
-        let said = |i: usize| [headers::RECEIVE_TIME, headers::DIALECT, headers::TOPIC].map(|name| header(&found[i], name));
-        assert_eq!(said(0), [Some("5000"), Some("binance_spot"), None]);
-        assert_eq!(said(1), [Some("unknown"), Some("binance_spot"), Some("BTC")]);
+        let names = [headers::RECEIVE_TIME, headers::FRAME, headers::DIALECT, headers::TOPIC];
+        let said = |i: usize| names.map(|name| header(&found[i], name));
+        assert_eq!(said(0), [Some("5000"), Some("1"), Some("binance_spot"), None]);
+        assert_eq!(said(1), [Some("unknown"), Some("2"), Some("binance_spot"), Some("BTC")]);
     }
 
     #[test]

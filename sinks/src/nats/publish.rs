@@ -17,13 +17,16 @@
 //! take later ones of the same window. A window is therefore no larger than it needs to be; see docs/nats.md.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::HeaderName;
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures::{FutureExt, StreamExt};
-use nats::{Broken, Connection, Failure, State, headers, pause};
+use model::Account;
+use nats::{Broken, Connection, Failure, State, headers};
 use serde::Deserialize;
+use storage::attempts::Attempts;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -51,6 +54,13 @@ pub(super) struct Target {
     pub(super) window: Duration,
 }
 
+impl Target {
+    /// Servers and stream, for errors and logs.
+    fn place(&self) -> String {
+        format!("{}, stream {}", self.connection.place(), self.stream)
+    }
+}
+
 /// Publishes messages to a stream.
 pub(super) struct Publisher {
     target: Target,
@@ -63,9 +73,11 @@ pub(super) struct Publisher {
     first: u64,
     /// How many of them were sent on the line at hand.
     sent: usize,
-    attempts: u32,
+    attempts: Attempts,
     /// Since when nothing was acknowledged.
     since: Instant,
+    /// That some may be there twice was said.
+    warned: bool,
 }
 
 struct Sent {
@@ -93,8 +105,19 @@ impl Drop for Line {
 }
 
 impl Publisher {
-    pub(super) fn new(target: Target) -> Self {
-        Publisher { target, line: None, window: VecDeque::new(), bytes: 0, first: 0, sent: 0, attempts: 0, since: Instant::now() }
+    pub(super) fn new(target: Target, account: &Arc<Account>) -> Self {
+        let attempts = Attempts::new(account, target.place(), target.name.as_str());
+        Publisher {
+            target,
+            line: None,
+            window: VecDeque::new(),
+            bytes: 0,
+            first: 0,
+            sent: 0,
+            attempts,
+            since: Instant::now(),
+            warned: false,
+        }
     }
 
     /// Publishes a message, once there is room for it in the window. An acknowledgement is not waited for.
@@ -117,31 +140,30 @@ impl Publisher {
     async fn drive(&mut self, messages: usize, bytes: usize) -> Result<(), SinkError> {
         loop {
             match self.step(messages, bytes).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if self.window.is_empty() {
+                        self.attempts.succeeded();
+                    }
+                    return Ok(());
+                }
                 Err(failure) if failure.transient => {
                     self.line = None;
                     self.sent = 0;
-                    self.attempts += 1;
                     let away = self.since.elapsed();
-                    tracing::warn!(
-                        stream = self.target.stream,
-                        attempts = self.attempts,
-                        waiting = self.window.len(),
-                        "{failure}; publishing again from the first message that is not acknowledged"
-                    );
-                    if away > self.target.window {
+                    // The next attempt publishes from the first message that is not acknowledged.
+                    let pause = self.attempts.failed(&failure.what, &failure.remedy);
+                    if away > self.target.window && !std::mem::replace(&mut self.warned, true) {
                         tracing::warn!(
                             stream = self.target.stream,
                             "nothing was acknowledged for {} s, which is longer than the stream recognises repeated messages: some may be there twice",
                             away.as_secs()
                         );
                     }
-                    sleep(pause(self.attempts)).await;
+                    sleep(pause).await;
                 }
                 Err(failure) => {
                     self.line = None;
-                    let place = format!("{}, stream {}", self.target.connection.place(), self.target.stream);
-                    return Err(SinkError { place, what: failure.what, remedy: failure.remedy });
+                    return Err(SinkError { transient: false, place: self.target.place(), what: failure.what, remedy: failure.remedy });
                 }
             }
         }
@@ -250,7 +272,8 @@ impl Publisher {
             self.bytes -= message.payload.len();
             self.first += 1;
             self.sent = self.sent.saturating_sub(1);
-            self.attempts = 0;
+            self.attempts.succeeded();
+            self.warned = false;
             self.since = Instant::now();
         }
         Ok(())

@@ -33,10 +33,11 @@ use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError};
 use futures::{StreamExt, TryStreamExt};
 use model::{Kind, tables};
 use parquet::arrow::ParquetRecordBatchStreamBuilder;
-use storage::say;
+use storage::file::rows_of;
+use storage::{File, say};
 use tracing::{debug, info, warn};
 
-use super::files::{self, Reader};
+use super::files;
 use super::table::{Table, is_conflict};
 use super::{Options, files::sorting};
 
@@ -46,8 +47,10 @@ const MANY: usize = 40;
 const FEW: usize = 8;
 /// The most files that are merged at once: each needs an open reader.
 const AT_ONCE: usize = 128;
-/// Rows that are read from each at a time.
+/// Rows that are read from each at a time, at most.
 const ROWS: usize = 8_192;
+/// Bytes of them: frames can be long.
+const BYTES: usize = 1 << 20;
 /// Files below this many bytes are merged whatever their neighbours are.
 const TINY: i64 = 1 << 20;
 /// How often unreferenced files are looked for.
@@ -78,7 +81,10 @@ pub(super) async fn run(table: &Arc<Table>, effort: Effort) {
             Ok(replaced) => merged += replaced,
             Err(error) => {
                 warn!(table = table.name(), error = say(&error), "small files could not be merged");
-                table.account.error(format!("small files of `{}` could not be merged: {}", table.name(), say(&error)));
+                // A store that is away or full is waited for by commits, and this is tried again behind them.
+                if !table.error(&error).transient {
+                    table.account.error(format!("small files of `{}` could not be merged: {}", table.name(), say(&error)));
+                }
                 return;
             }
         }
@@ -139,7 +145,7 @@ async fn merge(table: &Arc<Table>, inputs: Vec<LogicalFileView>) -> DeltaResult<
     };
     let readers = inputs
         .iter()
-        .map(|f| Reader { store: store.clone(), path: f.object_store_path(), size: u64::try_from(f.size()).unwrap_or(0) })
+        .map(|f| File { store: store.clone(), path: f.object_store_path(), size: u64::try_from(f.size()).unwrap_or(0) })
         .collect();
     let values = Partition::of(&table.kind, &inputs);
     let kind = table.kind.clone();
@@ -188,7 +194,7 @@ fn constant(value: &str, data_type: &DataType, rows: usize) -> DeltaResult<Array
 
 /// Writes the records of sorted files into one, in order; `None` if one of the files is not known to be sorted, as
 /// when somebody else wrote it.
-async fn rewrite(kind: Arc<Kind>, mut writer: DeltaWriter, readers: Vec<Reader>, values: Partition) -> DeltaResult<Option<Merged>> {
+async fn rewrite(kind: Arc<Kind>, mut writer: DeltaWriter, readers: Vec<File>, values: Partition) -> DeltaResult<Option<Merged>> {
     let schema = files::file_schema(&kind);
     let mut streams: Vec<SendableRecordBatchStream> = Vec::with_capacity(readers.len());
     for reader in readers {
@@ -198,7 +204,8 @@ async fn rewrite(kind: Arc<Kind>, mut writer: DeltaWriter, readers: Vec<Reader>,
             debug!(%path, "the file does not say that it is sorted; it is left alone");
             return Ok(None);
         }
-        let (to, rows) = (schema.clone(), builder.with_batch_size(ROWS).build()?);
+        let batch = rows_of(builder.metadata(), BYTES, ROWS);
+        let (to, rows) = (schema.clone(), builder.with_batch_size(batch).build()?);
         let rows = rows.map_err(DataFusionError::from).and_then(move |rows| futures::future::ready(conform(&rows, &to)));
         streams.push(Box::pin(RecordBatchStreamAdapter::new(schema.clone(), rows)));
     }

@@ -1,4 +1,4 @@
-//! Rows as Parquet files: written sorted and with statistics, read back in that order.
+//! Rows as Parquet files, written sorted and with statistics.
 
 use std::sync::Arc;
 
@@ -6,27 +6,21 @@ use arrow::array::{ArrayRef, Date32Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
-use bytes::Bytes;
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::Add;
 use deltalake_core::operations::get_num_idx_cols_and_stats_columns;
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError};
-use futures::future::BoxFuture;
-use futures::{FutureExt, TryFutureExt};
 use model::{Kind, tables};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, SortingColumn};
+use parquet::file::metadata::SortingColumn;
 use parquet::file::properties::WriterProperties;
 
 use super::Options;
 
 /// Rows of a row group: the unit that a reader skips by statistics, and what it holds in memory.
 const ROW_GROUP: usize = 262_144;
+/// The most bytes of one, however long its rows are.
+const ROW_GROUP_BYTES: usize = 32 << 20;
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
 
@@ -66,6 +60,7 @@ pub(super) fn writer(table: &DeltaTable, kind: &Kind, options: Options) -> Delta
         .set_created_by(concat!("marketprism ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(ROW_GROUP))
+        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
         .set_sorting_columns(Some(sorting(kind)))
         .build();
     let (indexed, statistics) = get_num_idx_cols_and_stats_columns(Some(table.snapshot()?.table_config()), Default::default());
@@ -96,30 +91,4 @@ pub(super) async fn write(mut writer: DeltaWriter, rows: RecordBatch) -> DeltaRe
         return Err(error);
     }
     writer.close().await
-}
-
-/// A file of a table, to read.
-#[derive(Clone, Debug)]
-pub(super) struct Reader {
-    pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) path: Path,
-    pub(super) size: u64,
-}
-
-impl AsyncFileReader for Reader {
-    fn get_bytes(&mut self, range: std::ops::Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        self.store.get_range(&self.path, range).map_err(ParquetError::from).boxed()
-    }
-
-    fn get_byte_ranges(&mut self, ranges: Vec<std::ops::Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        async move { Ok(self.store.get_ranges(&self.path, &ranges).await?) }.boxed()
-    }
-
-    fn get_metadata<'a>(&'a mut self, _: Option<&'a ArrowReaderOptions>) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        async move {
-            let size = self.size;
-            Ok(Arc::new(ParquetMetaDataReader::new().load_and_finish(self, size).await?))
-        }
-        .boxed()
-    }
 }

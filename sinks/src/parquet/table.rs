@@ -11,8 +11,8 @@ use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaResult, DeltaTable, DeltaTableError};
 use model::time::{Micros, Time};
 use model::{Account, Batch, Kind, Progress, crash, tables};
-use object_store::Error as ObjectError;
 use serde_json::{Value, json};
+use storage::attempts::Attempts;
 use storage::{ColdStore, say};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -23,7 +23,7 @@ use super::{Options, files};
 use crate::canonical::Canonical;
 use crate::{Epoch, OpenSink, SinkError};
 
-/// How often a commit is tried while the store fails or others commit: about five minutes.
+/// How often a commit is tried while others commit to the table.
 const ATTEMPTS: u32 = 36;
 /// The longest pause between two of them.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -64,6 +64,7 @@ impl Table {
     /// An error that only a bug causes.
     fn bug(&self, what: impl ToString) -> SinkError {
         SinkError {
+            transient: false,
             place: self.store.address(self.name()),
             what: what.to_string(),
             remedy: "this is a bug of the pipeline: please report it".into(),
@@ -83,6 +84,15 @@ pub(super) struct TableWriter {
     boundary: Option<Micros>,
     commits: u64,
     maintenance: Option<JoinHandle<()>>,
+}
+
+/// Attempts at a step of a commit.
+struct Trying {
+    attempts: Attempts,
+    /// How often somebody else was faster.
+    conflicts: u32,
+    /// One has failed.
+    again: bool,
 }
 
 /// What a commit adds.
@@ -148,13 +158,16 @@ impl TableWriter {
         if rows.num_rows() == 0 {
             return Ok(Vec::new());
         }
-        let mut attempt = 0;
+        let mut trying = self.trying();
         loop {
             let writer =
                 files::writer(&*self.table.delta.lock().await, &self.table.kind, self.table.options).map_err(|e| self.table.error(&e))?;
             match files::blocking(files::write(writer, rows.clone())).await {
-                Ok(files) => return Ok(files),
-                Err(error) => self.pause(&mut attempt, error).await?,
+                Ok(files) => {
+                    trying.attempts.succeeded();
+                    return Ok(files);
+                }
+                Err(error) => self.pause(&mut trying, error).await?,
             }
         }
     }
@@ -177,18 +190,21 @@ impl TableWriter {
     /// Writes the log entry that makes files part of the table, unless the log says that it was written.
     async fn record(&mut self, epoch: Epoch, addition: Addition) -> Result<(), SinkError> {
         let table = self.table.clone();
-        let mut attempt = 0;
+        let mut trying = self.trying();
         loop {
             let mut delta = table.delta.lock().await;
-            if attempt > 0 {
+            if trying.again {
                 // Whatever failed: the log knows what is committed, and where the boundary is.
                 match self.reread(&mut delta).await {
                     Err(error) => {
                         drop(delta);
-                        self.pause(&mut attempt, error).await?;
+                        self.pause(&mut trying, error).await?;
                         continue;
                     }
-                    Ok(()) if self.committed.is_some_and(|upper| upper >= epoch.upper) => return Ok(()),
+                    Ok(()) if self.committed.is_some_and(|upper| upper >= epoch.upper) => {
+                        trying.attempts.succeeded();
+                        return Ok(());
+                    }
                     Ok(()) => {}
                 }
             }
@@ -198,11 +214,12 @@ impl TableWriter {
                     self.committed = Some(epoch.upper);
                     self.boundary = boundary.or(self.boundary);
                     self.commits += 1;
+                    trying.attempts.succeeded();
                     return Ok(());
                 }
                 Err(error) => {
                     drop(delta);
-                    self.pause(&mut attempt, error).await?;
+                    self.pause(&mut trying, error).await?;
                 }
             }
         }
@@ -233,22 +250,30 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Waits before the next attempt.
+    fn trying(&self) -> Trying {
+        let place = self.table.store.address(self.table.name());
+        Trying { attempts: Attempts::new(&self.table.account, place, &self.application), conflicts: 0, again: false }
+    }
+
+    /// Waits before the next attempt: as long as it takes while the store fails, and not for ever while others commit.
     ///
     /// # Errors
     /// The error itself, if another attempt is of no use.
-    async fn pause(&self, attempt: &mut u32, error: DeltaTableError) -> Result<(), SinkError> {
-        *attempt += 1;
-        let conflict = is_conflict(&error);
-        if *attempt >= ATTEMPTS || !(conflict || is_transient(&error)) {
-            return Err(self.table.error(&error));
-        }
-        if conflict {
+    async fn pause(&self, trying: &mut Trying, error: DeltaTableError) -> Result<(), SinkError> {
+        trying.again = true;
+        let pause = if is_conflict(&error) && trying.conflicts < ATTEMPTS {
+            trying.conflicts += 1;
             debug!(table = self.table.name(), error = say(&error), "somebody else committed meanwhile; looking again");
+            LONGEST_PAUSE.min(Duration::from_millis(20 << trying.conflicts.min(9)))
         } else {
-            warn!(table = self.table.name(), attempt, error = say(&error), "the cold store fails; trying again");
-        }
-        tokio::time::sleep(LONGEST_PAUSE.min(Duration::from_millis(20 << (*attempt).min(9)))).await;
+            // A store that took rows until now and refuses them has forgotten who may write, and will be told.
+            let told = self.table.error(&error);
+            if !told.transient && !storage::place::is_refusal(&error) {
+                return Err(told);
+            }
+            trying.attempts.failed(&told.what, &told.remedy)
+        };
+        tokio::time::sleep(pause).await;
         Ok(())
     }
 
@@ -305,22 +330,4 @@ pub(super) fn is_conflict(error: &DeltaTableError) -> bool {
                     | TransactionError::VersionAlreadyExists(_)
             }
     )
-}
-
-/// Whether the same may succeed later.
-fn is_transient(error: &DeltaTableError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<ObjectError>() {
-            return matches!(
-                error,
-                ObjectError::Generic { .. }
-                    | ObjectError::JoinError { .. }
-                    | ObjectError::Precondition { .. }
-                    | ObjectError::AlreadyExists { .. }
-            );
-        }
-        cause = error.source();
-    }
-    false
 }

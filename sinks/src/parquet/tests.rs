@@ -7,7 +7,7 @@ use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
 use datafusion::prelude::SessionContext;
 use deltalake_core::DeltaTable;
-use model::kinds::{BAR, DEAD_LETTER, DeadLetter, DeadLetterBuilder, FRAME, QUOTE, Quote, QuoteBuilder, TRADE};
+use model::kinds::{BAR, DEAD_LETTER, DeadLetter, DeadLetterBuilder, QUOTE, Quote, QuoteBuilder, TRADE};
 use model::time::Micros;
 use model::{Batch, Kind, Origin, Progress};
 use storage::ColdStore;
@@ -75,7 +75,7 @@ fn texts(rows: &RecordBatch) -> Vec<String> {
 }
 
 fn epoch(lower: u64, upper: u64, watermark: Micros) -> Epoch {
-    Epoch { lower, upper, watermark }
+    Epoch { lower, upper, watermark, again: false }
 }
 
 const ALL: &str = "SELECT trade_id, price FROM trades ORDER BY event_time, trade_id";
@@ -362,7 +362,8 @@ async fn the_log_tells_where_rows_came_from() {
 #[test]
 fn what_cannot_be_stored_is_refused_with_a_remedy() {
     let check = |options: &str, kinds: &[Arc<Kind>]| config::component::<dyn Sink, Parquet>(options, kinds).expect_err("refused");
-    assert_eq!(check("", std::slice::from_ref(&FRAME)), "inputs: input `input` carries `frame` records, which have no table");
+    let homeless = Kind::new("sized", None, "", TRADE.columns.clone(), TRADE.time.clone(), TRADE.key.clone(), false);
+    assert_eq!(check("", &[Arc::new(homeless)]), "inputs: input `input` carries `sized` records, which have no table");
     assert!(check("", &[]).contains("carry nothing"));
     let mut columns = TRADE.columns.clone();
     columns.pop();

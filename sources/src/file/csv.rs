@@ -36,6 +36,7 @@ impl CsvRows {
         // Lines of another length than the header are told from the others here, not by the reader.
         let mut reader = ReaderBuilder::new().flexible(true).buffer_capacity(1 << 20).from_reader(input);
         let header = reader.byte_headers().map_err(|error| SourceError {
+            transient: false,
             place: path.display().to_string(),
             what: format!("its header cannot be read: {error}"),
             remedy: "get a whole copy of the file".into(),
@@ -123,7 +124,7 @@ fn line(record: &ByteRecord) -> Vec<u8> {
 /// # Errors
 /// Names the columns that the kind does not have, those that stand twice and those that are missing.
 pub(super) fn check_names<'n>(path: &Path, kind: &Kind, names: impl Iterator<Item = &'n str> + Clone) -> Result<(), SourceError> {
-    let failed = |what: String, remedy: String| Err(SourceError { place: path.display().to_string(), what, remedy });
+    let failed = |what: String, remedy: String| Err(SourceError { transient: false, place: path.display().to_string(), what, remedy });
     let quoted = |names: Vec<&str>| names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
     let known = || quoted(kind.columns.iter().map(|c| c.name.as_ref()).collect());
     let unknown: Vec<&str> = names.clone().filter(|n| kind.column(n).is_none()).collect();

@@ -19,14 +19,16 @@ use super::lines::{Lines, Piece};
 /// The labels that every frame of a source has. Its batches share them, so a reader may keep what it worked out.
 #[derive(Clone, Debug)]
 pub(super) struct Labels {
+    source: Arc<StringArray>,
     dialect: Arc<StringArray>,
     /// Empty where no symbol is given.
     topic: Arc<StringArray>,
 }
 
 impl Labels {
-    pub(super) fn new(dialect: &str, symbol: Option<&str>) -> Self {
-        Labels { dialect: Arc::new(StringArray::from(vec![dialect])), topic: Arc::new(StringArray::from_iter_values(symbol)) }
+    pub(super) fn new(source: &str, dialect: &str, symbol: Option<&str>) -> Self {
+        let one = |label| Arc::new(StringArray::from(vec![label]));
+        Labels { source: one(source), dialect: one(dialect), topic: Arc::new(StringArray::from_iter_values(symbol)) }
     }
 }
 
@@ -164,16 +166,17 @@ impl Frames {
     }
 
     fn finish(self, labels: &Labels) -> RecordBatch {
-        let topic = constant(&labels.topic, self.numbers.len());
-        self.finish_with(&labels.dialect, Arc::new(topic))
+        let rows = self.numbers.len();
+        self.finish_with(&labels.source, Arc::new(constant(&labels.dialect, rows)), Arc::new(constant(&labels.topic, rows)))
     }
 
-    /// The frames taken in, all of one dialect, with the topic of each.
-    pub(crate) fn finish_with(self, dialect: &Arc<StringArray>, topic: ArrayRef) -> RecordBatch {
+    /// The frames taken in, all of one source, with the dialect and the topic of each.
+    pub(crate) fn finish_with(self, source: &Arc<StringArray>, dialect: ArrayRef, topic: ArrayRef) -> RecordBatch {
         let rows = self.numbers.len();
         let timed = (!self.timed.is_empty()).then(|| NullBuffer::from(self.timed));
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(constant(dialect, rows)),
+            Arc::new(constant(source, rows)),
+            dialect,
             Arc::new(TimestampMicrosecondArray::new(self.times.into(), timed).with_timezone("UTC")),
             Arc::new(Int64Array::from(self.numbers)),
             topic,
@@ -184,7 +187,7 @@ impl Frames {
 }
 
 /// The one label in every row; null where there is none.
-fn constant(label: &Arc<StringArray>, rows: usize) -> DictionaryArray<Int32Type> {
+pub(crate) fn constant(label: &Arc<StringArray>, rows: usize) -> DictionaryArray<Int32Type> {
     let keys = if label.is_empty() { PrimitiveArray::new_null(rows) } else { PrimitiveArray::from(vec![0; rows]) };
     DictionaryArray::new(keys, label.clone())
 }

@@ -110,6 +110,7 @@ impl Gather {
     /// The file cannot be read beyond an offset.
     pub(super) fn damage(&mut self, offset: u64, what: impl ToString) {
         self.errors.push(SourceError {
+            transient: false,
             place: format!("{}, byte {offset} of its contents", self.file),
             what: what.to_string(),
             remedy: "what stands before was used and the rest of the file was not; get a whole copy if the rest matters".into(),

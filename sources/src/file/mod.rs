@@ -224,7 +224,7 @@ impl File {
             cx.error(&["dialect"], format!("there is no dialect `{dialect}`"), format!("use one of: {}", dialect::NAMES.join(", ")));
             return None;
         };
-        Some(Layout::Frames { dialect, labels: Labels::new(dialect, self.symbol.as_deref()), receive_time: self.receive_time })
+        Some(Layout::Frames { dialect, labels: Labels::new(cx.node(), dialect, self.symbol.as_deref()), receive_time: self.receive_time })
     }
 
     fn records(&self, format: Format, cx: &mut Check<'_>) -> Option<Layout> {
@@ -237,13 +237,12 @@ impl File {
                 cx.error(&[key], format!("`{key}` is for frames, and `format` says that the files hold records"), format!("drop `{key}`"));
             }
         }
-        let stored = || kinds::all().into_iter().filter(|k| k.table.is_some());
         let Some(name) = &self.kind else {
             cx.error(&[], "`format` is given without `kind`", "name the kind of the records, e.g. kind = \"trade\"");
             return None;
         };
-        let Some(kind) = stored().find(|k| k.name == name.as_str()) else {
-            let names: Vec<_> = stored().map(|k| k.name.as_ref()).collect();
+        let Some(kind) = kinds::records().find(|k| k.name == name.as_str()) else {
+            let names: Vec<_> = kinds::records().map(|k| k.name.as_ref()).collect();
             cx.error(&["kind"], format!("there is no kind `{name}` of records"), format!("use one of: {}", names.join(", ")));
             return None;
         };
@@ -294,6 +293,7 @@ impl Source for CheckedFile {
 /// A file that cannot be read, or is no such listing.
 pub(crate) fn learn(dialects: &mut Dialects, path: &Path, dialect: &str) -> Result<(), SourceError> {
     let failed = |what: String| SourceError {
+        transient: false,
         place: path.display().to_string(),
         what,
         remedy:

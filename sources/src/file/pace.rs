@@ -199,11 +199,11 @@ mod tests {
     fn only_rows_that_are_due_are_handed_over() {
         let mut builder = kinds::FrameBuilder::default();
         for frame in 1..=4 {
-            builder.push(kinds::Frame { dialect: "d", receive_time: None, frame, topic: None, payload: b"{}" });
+            builder.push(kinds::Frame { source: "s", dialect: "d", receive_time: None, frame, topic: None, payload: b"{}" });
         }
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
-        let error = SourceError { place: "f".into(), what: "is damaged".into(), remedy: "none".into() };
+        let error = SourceError { transient: false, place: "f".into(), what: "is damaged".into(), remedy: "none".into() };
         let position = Position { part: "f".into(), offset: 99, frame: 5, identity: 1 };
         let mut waiting = Waiting {
             chunk: Chunk { batches: vec![(kinds::FRAME.clone(), builder.finish())], position: position.clone(), errors: vec![error] },

@@ -42,7 +42,8 @@ impl ParquetRows {
     /// # Errors
     /// Names the columns that the kind does not have, that are missing, or that cannot be read without loss.
     pub(super) fn open(path: &Path, kind: &Arc<Kind>, from: u64) -> Result<Self, SourceError> {
-        let failed = |what: String, remedy: &str| SourceError { place: path.display().to_string(), what, remedy: remedy.into() };
+        let failed =
+            |what: String, remedy: &str| SourceError { transient: false, place: path.display().to_string(), what, remedy: remedy.into() };
         let broken = |what: String| failed(what, "get a whole copy of the file: the schema of a Parquet file stands at its end");
         let file = std::fs::File::open(path).map_err(|e| failed(e.to_string(), "check that the file exists and can be read"))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| broken(e.to_string()))?;

@@ -30,7 +30,7 @@ pub(super) fn expand(patterns: &[String]) -> Result<Vec<PathBuf>, SourceError> {
 }
 
 fn matching(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
-    let failed = |what: String, remedy: &str| SourceError { place: pattern.to_owned(), what, remedy: remedy.to_owned() };
+    let failed = |what: String, remedy: &str| SourceError { transient: false, place: pattern.to_owned(), what, remedy: remedy.to_owned() };
     // A name that exists means itself, whatever characters it has.
     let plain = Path::new(pattern);
     if plain.is_dir() {
@@ -47,6 +47,7 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
     let root = root(pattern);
     let depth = if pattern.contains("**") { None } else { Some(depth(pattern, &root)) };
     walk(&root, &matcher, depth, &mut found).map_err(|(place, error)| SourceError {
+        transient: false,
         place: place.display().to_string(),
         what: error.to_string(),
         remedy: "make the folder readable, or match less".into(),

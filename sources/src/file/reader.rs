@@ -61,7 +61,7 @@ fn unreadable(path: &Path, error: std::io::Error) -> SourceError {
         std::io::ErrorKind::PermissionDenied => "let the user that runs the pipeline read the file",
         _ => "check that the file exists and can be read",
     };
-    SourceError { place: path.display().to_string(), what: error.to_string(), remedy: remedy.into() }
+    SourceError { transient: false, place: path.display().to_string(), what: error.to_string(), remedy: remedy.into() }
 }
 
 /// The open source.
@@ -105,6 +105,7 @@ impl FileReader {
     /// Opens the file of a position behind it.
     fn go_on(&mut self, from: &Position) -> Result<(), SourceError> {
         let failed = |what: &str| SourceError {
+            transient: false,
             place: from.part.clone(),
             what: format!("{what}, and reading is to go on at byte {} of its contents", from.offset),
             remedy: "bring back the file that was read before, or begin anew with `--fresh`".into(),

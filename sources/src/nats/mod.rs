@@ -1,4 +1,6 @@
-//! NATS JetStream: frames as a venue sent them, or records that are normalised already, from a stream.
+//! NATS JetStream: frames as a venue sent them, or records that are normalised already, from a stream. Frames that the
+//! sink `nats` captured come as they were captured: with the dialect, the receive time, the topic and the number that they
+//! had.
 //!
 //! Messages are consumed in the order of their stream sequences, each once. What makes that hold:
 //!
@@ -40,8 +42,9 @@ use session::{Plan, Session};
 use crate::dialect::{self, Dialects};
 use crate::{Clock, OpenSource, Reader, Source, SourceError};
 
-/// Messages of a NATS JetStream stream: frames as a venue sent them, one a message, to be decoded by a venue `dialect`;
-/// or normalised records of one `kind`, as JSON objects in lines. Each is consumed once, in the order of the stream.
+/// Messages of a NATS JetStream stream: frames as a venue sent them, one a message, to be decoded by the venue `dialect`
+/// that is given here or that the sink `nats` noted; or normalised records of one `kind`, as JSON objects in lines. Each
+/// is consumed once, in the order of the stream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub struct Nats {
@@ -51,7 +54,8 @@ pub struct Nats {
     /// all of the stream.
     #[serde(default)]
     pub subjects: Subjects,
-    /// The venue dialect of frames. Either this or `format`.
+    /// The venue dialect of frames, where the messages do not say it: those that the sink `nats` captured do. Either this
+    /// or `format`.
     #[serde(default)]
     #[schemars(extend("enum" = dialect::NAMES))]
     pub dialect: Option<String>,
@@ -178,7 +182,6 @@ type = "nats"
 servers = "nats://127.0.0.1:4222"
 stream = "FRAMES"
 subjects = "frames.frame.binance_spot"
-dialect = "binance_spot"
 "#;
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
@@ -239,29 +242,34 @@ fn is_name(name: &str) -> bool {
 impl Nats {
     /// What messages hold, from the options that say it.
     fn payload(&self, cx: &mut Check<'_>) -> Option<Payload> {
-        const HELP: &str = "give `dialect` for a venue's own frames, or `format` and `kind` for normalised records";
         match (&self.dialect, self.format) {
             (Some(_), Some(_)) => {
-                cx.error(&["format"], "both `dialect` and `format`", HELP);
+                let help = "give `dialect` for a venue's own frames, or `format` and `kind` for normalised records";
+                cx.error(&["format"], "both `dialect` and `format`", help);
                 None
             }
-            (None, None) => {
-                cx.error(&[], "neither `dialect` nor `format` says what the messages hold", HELP);
-                None
-            }
-            (Some(dialect), None) => {
+            (dialect, None) => {
                 if self.kind.is_some() {
-                    cx.error(&["kind"], "`kind` is for normalised records", "drop it: `normalise` chooses the kinds that frames become");
+                    cx.error(
+                        &["kind"],
+                        "`kind` is for normalised records",
+                        "add `format`, or drop it: `normalise` chooses the kinds that frames become",
+                    );
                 }
-                let Some(dialect) = dialect::NAMES.into_iter().find(|name| name == dialect) else {
+                if dialect.is_none() && self.instruments.is_some() {
+                    let help = "give the `dialect` that the listing is for; frames of others are then dead letters";
+                    cx.error(&["instruments"], "`instruments` without `dialect`", help);
+                }
+                let known = |given: &String| dialect::NAMES.into_iter().find(|name| name == given);
+                if let Some(unknown) = dialect.as_ref().filter(|given| known(given).is_none()) {
                     cx.error(
                         &["dialect"],
-                        format!("there is no dialect `{dialect}`"),
+                        format!("there is no dialect `{unknown}`"),
                         format!("use one of: {}", dialect::NAMES.join(", ")),
                     );
                     return None;
-                };
-                Some(Payload::Frames { dialect, symbol: self.symbol.clone() })
+                }
+                Some(Payload::Frames { dialect: dialect.as_ref().and_then(known), symbol: self.symbol.clone() })
             }
             (None, Some(Format::Ndjson)) => {
                 for (key, given) in [("symbol", self.symbol.is_some()), ("instruments", self.instruments.is_some())] {
@@ -270,13 +278,12 @@ impl Nats {
                         cx.error(&[key], message, format!("drop `{key}`"));
                     }
                 }
-                let stored = || kinds::all().into_iter().filter(|k| k.table.is_some());
                 let Some(name) = &self.kind else {
                     cx.error(&[], "`format` is given without `kind`", "name the kind of the records, e.g. kind = \"trade\"");
                     return None;
                 };
-                let Some(kind) = stored().find(|k| k.name == name.as_str()) else {
-                    let names: Vec<_> = stored().map(|k| k.name.as_ref()).collect();
+                let Some(kind) = kinds::records().find(|k| k.name == name.as_str()) else {
+                    let names: Vec<_> = kinds::records().map(|k| k.name.as_ref()).collect();
                     cx.error(&["kind"], format!("there is no kind `{name}` of records"), format!("use one of: {}", names.join(", ")));
                     return None;
                 };
@@ -360,9 +367,11 @@ mod tests {
     #[test]
     fn options_are_checked() {
         assert_eq!(check("stream = 'S'\ndialect = 'binance_spot'").unwrap(), ["frame", "dead_letter"]);
+        assert_eq!(check("stream = 'S'").unwrap(), ["frame", "dead_letter"]);
         assert_eq!(check("stream = 'S'\nformat = 'ndjson'\nkind = 'trade'\nstart = 7\nend = 'last'").unwrap(), ["trade", "dead_letter"]);
         for (options, problem) in [
-            ("stream = 'S'", "neither `dialect` nor `format` says what the messages hold"),
+            ("stream = 'S'\nkind = 'trade'", "kind: `kind` is for normalised records"),
+            ("stream = 'S'\ninstruments = 'i.json'", "instruments: `instruments` without `dialect`"),
             ("stream = 'a.b'\ndialect = 'binance_spot'", "stream: `a.b` is no name of a stream"),
             ("stream = 'S'\ndialect = 'binance_spot'\nsubjects = 'a..b'", "subjects: `a..b` is no subject"),
             ("stream = 'S'\ndialect = 'binance_spot'\nsubjects = ['a.>', 'a.b']", "subjects: `a.>` covers `a.b`"),

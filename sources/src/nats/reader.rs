@@ -41,7 +41,7 @@ impl StreamReader {
         let position =
             cx.from.unwrap_or_else(|| Position { part: stream.clone(), offset: session.last(), frame: 0, identity: session.identity() });
         let kind = payload.kind().clone();
-        let rows = Rows::new(cx.node, cx.account, stream, payload, position.frame, CHUNK);
+        let rows = Rows::new(cx.node, cx.account.clone(), stream, payload, position.frame, CHUNK);
         let bounds = session.end().map(|end| (position.offset, end));
         let acknowledgements = Acknowledgements {
             retention: session.retention(),
@@ -51,7 +51,7 @@ impl StreamReader {
             last: None,
         };
         let (sender, incoming) = mpsc::channel(AHEAD);
-        let task = tokio::spawn(session.run(sender));
+        let task = tokio::spawn(session.run(sender, cx.account));
         StreamReader { incoming, waiting: VecDeque::new(), rows, kind, position, bounds, acknowledgements, task }
     }
 
@@ -98,6 +98,7 @@ impl StreamReader {
 
     fn unlike(&self, until: &Position) -> SourceError {
         SourceError {
+            transient: false,
             place: format!("stream {}", self.position.part),
             what: format!(
                 "message {} was handed over as the end of frame {}, and now the stream does not give that again: messages were deleted, or \

@@ -21,13 +21,14 @@ use crate::file::ndjson;
 /// What messages hold.
 #[derive(Clone, Debug)]
 pub(super) enum Payload {
-    /// A frame of a venue each.
-    Frames { dialect: &'static str, symbol: Option<String> },
+    /// A frame of a venue each, of this dialect or of the one that the message names.
+    Frames { dialect: Option<&'static str>, symbol: Option<String> },
     /// Normalised records, in lines.
     Records { kind: Arc<Kind> },
 }
 
 const RECEIVE_TIME: HeaderName = HeaderName::from_static(headers::RECEIVE_TIME);
+const NUMBER: HeaderName = HeaderName::from_static(headers::FRAME);
 const DIALECT: HeaderName = HeaderName::from_static(headers::DIALECT);
 const TOPIC: HeaderName = HeaderName::from_static(headers::TOPIC);
 const DIFF: HeaderName = HeaderName::from_static(headers::DIFF);
@@ -38,14 +39,23 @@ pub(super) struct Rows {
     account: Arc<Account>,
     stream: String,
     kind: String,
-    /// The number of the last row or frame.
+    /// How many rows or frames there were.
     pub(super) frame: u64,
     letters: DeadLetterBuilder,
     columns: Building,
 }
 
 enum Building {
-    Frames { frames: Option<Frames>, room: usize, bytes: usize, dialect: Arc<StringArray>, symbol: Option<String>, topics: LabelBuilder },
+    Frames {
+        frames: Option<Frames>,
+        room: usize,
+        bytes: usize,
+        source: Arc<StringArray>,
+        dialect: Option<&'static str>,
+        symbol: Option<String>,
+        dialects: LabelBuilder,
+        topics: LabelBuilder,
+    },
     Records(Columns, usize),
 }
 
@@ -58,8 +68,10 @@ impl Rows {
                 frames: None,
                 room,
                 bytes: 0,
-                dialect: Arc::new(StringArray::from(vec![dialect])),
+                source: Arc::new(StringArray::from(vec![node.as_str()])),
+                dialect,
                 symbol,
+                dialects: LabelBuilder::default(),
                 topics: LabelBuilder::default(),
             },
             Payload::Records { kind } => Building::Records(Columns::new(&kind), 0),
@@ -80,25 +92,19 @@ impl Rows {
         let payload = &message.payload[..];
         let headers = message.headers.as_ref();
         match &mut self.columns {
-            Building::Frames { frames, room, bytes, dialect, symbol, topics } => {
+            Building::Frames { frames, room, bytes, dialect, symbol, dialects, topics, .. } => {
                 self.frame += 1;
                 *bytes += payload.len();
-                // Another venue's frame may decode, but not to what it says.
-                if let Some(other) = headers.and_then(|h| h.get(DIALECT)).filter(|other| other.as_str() != dialect.value(0)) {
-                    let why = Reject::new(
-                        "wrong_dialect",
-                        format!("the frame is of dialect {}, and the source is of {}", other.as_str(), dialect.value(0)),
-                    );
-                    return self.refuse(&why, payload, delivered.sequence);
-                }
-                let time = match received(headers) {
-                    Ok(Some(time)) => time,
-                    // Not captured by the sink: the broker knows when it came.
-                    Ok(None) => Some(from_nanos(delivered.published)),
+                let said = Said::of(headers, *dialect, self.frame);
+                let Said { dialect, received, number } = match said {
+                    Ok(said) => said,
                     Err(why) => return self.refuse(&why, payload, delivered.sequence),
                 };
+                // Where it was not captured by the sink, the broker knows when it came.
+                let time = received.unwrap_or(Some(from_nanos(delivered.published)));
                 let frames = frames.get_or_insert_with(|| Frames::with_room_for(*room));
-                frames.push(payload, time, self.frame as i64);
+                frames.push(payload, time, number);
+                <Label as ColumnType>::push(dialects, dialect);
                 let topic = headers.and_then(|h| h.get(TOPIC)).map(|topic| topic.as_str());
                 <Option<Label> as ColumnType>::push(topics, topic.or(symbol.as_deref()));
             }
@@ -150,9 +156,9 @@ impl Rows {
     /// The rows and the dead letters taken in; there is nothing left.
     pub(super) fn finish(&mut self) -> (Option<RecordBatch>, Option<RecordBatch>) {
         let rows = match &mut self.columns {
-            Building::Frames { frames, dialect, topics, bytes, .. } => {
+            Building::Frames { frames, source, dialects, topics, bytes, .. } => {
                 *bytes = 0;
-                frames.take().map(|frames| frames.finish_with(dialect, Label::finish(topics)))
+                frames.take().map(|frames| frames.finish_with(source, Label::finish(dialects), Label::finish(topics)))
             }
             Building::Records(columns, bytes) => {
                 *bytes = 0;
@@ -160,6 +166,38 @@ impl Rows {
             }
         };
         (rows, (!self.letters.is_empty()).then(|| self.letters.finish()))
+    }
+}
+
+/// What a message says of its frame.
+struct Said<'m> {
+    dialect: &'m str,
+    received: Option<Option<Micros>>,
+    /// In the source that was captured; where it was none, in the stream.
+    number: i64,
+}
+
+impl<'m> Said<'m> {
+    /// What the headers of the message of this number say, for a source of this dialect.
+    fn of(headers: Option<&'m HeaderMap>, dialect: Option<&'static str>, number: u64) -> Result<Self, Reject> {
+        let header = |name: HeaderName| headers.and_then(|h| h.get(name)).map(|value| value.as_str());
+        let dialect = match (header(DIALECT), dialect) {
+            // Another venue's frame may decode, but not to what it says.
+            (Some(said), Some(ours)) if said != ours => {
+                return Err(Reject::new("wrong_dialect", format!("the frame is of dialect {said}, and the source is of {ours}")));
+            }
+            (said, ours) => said.or(ours).ok_or_else(|| {
+                let what = format!("the message has no header {}, and the source no `dialect`", headers::DIALECT);
+                Reject::new("unknown_dialect", what)
+            })?,
+        };
+        let number = match header(NUMBER) {
+            None => number as i64,
+            Some(text) => text
+                .parse()
+                .map_err(|_| Reject::new("bad_number", format!("the header {} is {text:?} and no number of a frame", headers::FRAME)))?,
+        };
+        Ok(Said { dialect, received: received(headers)?, number })
     }
 }
 

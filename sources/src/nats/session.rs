@@ -24,11 +24,12 @@ use std::time::Duration;
 use async_nats::{Client, Message, Subscriber};
 use config::values;
 use futures::{FutureExt, StreamExt};
-use model::time;
+use model::{Account, time};
 use nats::{Broken, Connection, Failure, JetStream, Retention, StreamInfo, pause, subjects};
 use serde_json::{Value, json};
+use storage::attempts::Attempts;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::{Begin, End};
 use crate::{Position, SourceError};
@@ -47,8 +48,6 @@ const EXPIRES: Duration = Duration::from_secs(60);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The longest silence: some heartbeats.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long a server that is not there is waited for when the source is opened.
-const OPENING: Duration = Duration::from_secs(5);
 /// How often a stream must be found missing before it counts as gone: a cluster that has just lost its leader may not
 /// know of it for a moment.
 const MISSING: u32 = 3;
@@ -132,30 +131,19 @@ pub(super) struct Session {
 impl Session {
     /// Connects, checks that the stream goes on where `from` says, and makes a consumer.
     pub(super) async fn open(plan: Plan, from: Option<&Position>) -> Result<Session, SourceError> {
-        let opened = Instant::now();
-        let mut attempts = 0;
-        loop {
-            let trouble = match Session::begun(plan.clone(), from).await {
-                Ok(session) => return Ok(session),
-                Err(trouble) => trouble,
-            };
-            attempts += 1;
-            match trouble {
-                Trouble::Fatal(error) => return Err(error),
-                Trouble::Passing(why) if opened.elapsed() > OPENING => {
-                    let (what, remedy) = why.split_once("; ").unwrap_or((&why, "see the log of the NATS servers"));
-                    return Err(SourceError { place: place(&plan), what: what.into(), remedy: remedy.into() });
-                }
-                Trouble::Passing(why) => {
-                    tracing::warn!(stream = plan.stream, "{why}; trying again");
-                    sleep(pause(attempts)).await;
-                }
+        let place = place(&plan);
+        Session::begun(plan, from).await.map_err(|trouble| match trouble {
+            Trouble::Fatal(error) => error,
+            Trouble::Passing(why) => {
+                let (what, remedy) = why.split_once("; ").unwrap_or((&why, "see the log of the NATS servers"));
+                SourceError { transient: true, place, what: what.into(), remedy: remedy.into() }
             }
-        }
+        })
     }
 
     async fn begun(plan: Plan, from: Option<&Position>) -> Result<Session, Trouble> {
-        let fatal = |what: String, remedy: &str| Trouble::Fatal(SourceError { place: place(&plan), what, remedy: remedy.into() });
+        let fatal =
+            |what: String, remedy: &str| Trouble::Fatal(SourceError { transient: false, place: place(&plan), what, remedy: remedy.into() });
         let jetstream = plan.connection.connect(&plan.consumer, Broken::Mended).await.map_err(|f| trouble(&plan, f))?;
         let mut missing = 0;
         let info = loop {
@@ -360,7 +348,8 @@ impl Session {
     }
 
     fn judge(&self, info: &StreamInfo, behind: u64) -> Result<(), SourceError> {
-        let error = |what: String, remedy: &str| Err(SourceError { place: place(&self.plan), what, remedy: remedy.into() });
+        let error =
+            |what: String, remedy: &str| Err(SourceError { transient: false, place: place(&self.plan), what, remedy: remedy.into() });
         if info.created != self.identity {
             let made = |nanos: u64| time::display(i64::try_from(nanos / 1_000).unwrap_or(i64::MAX));
             return error(
@@ -401,31 +390,35 @@ impl Session {
     }
 
     /// Reads until the source ends, fails for good or nobody takes the messages any more.
-    pub(super) async fn run(mut self, sender: mpsc::Sender<Result<Vec<Delivered>, SourceError>>) {
-        let mut attempts = 0;
+    pub(super) async fn run(mut self, sender: mpsc::Sender<Result<Vec<Delivered>, SourceError>>, account: Arc<Account>) {
+        let mut attempts = Attempts::new(&account, place(&self.plan), self.plan.consumer.as_str());
+        // How often reading broke off behind one message.
+        let mut broken = 0;
         loop {
             let before = self.last;
+            let reads = self.incoming.is_some();
             let result = match &self.incoming {
                 Some(_) => self.read(&sender).await,
                 None => self.begin().await.map(|()| Outcome::Again),
             };
             if self.last != before {
-                attempts = 0;
+                broken = 0;
             }
             match result {
                 Ok(Outcome::Ended) => return,
-                Ok(Outcome::Again) => {}
+                Ok(Outcome::Again) => attempts.succeeded(),
                 Err(Trouble::Fatal(error)) => {
                     // Nobody is left to tell where this fails.
                     let _ = sender.send(Err(error)).await;
                     return;
                 }
-                Err(Trouble::Passing(why)) => {
+                Err(Trouble::Passing(why)) if reads => {
                     self.incoming = None;
-                    attempts += 1;
-                    tracing::warn!(stream = self.plan.stream, attempts, "{why}; reading on behind message {}", self.last);
-                    sleep(pause(attempts)).await;
+                    broken += 1;
+                    tracing::warn!(stream = self.plan.stream, broken, "{why}; reading on behind message {}", self.last);
+                    sleep(pause(broken)).await;
                 }
+                Err(Trouble::Passing(why)) => sleep(attempts.failed(&why, "")).await,
             }
         }
     }
@@ -647,6 +640,7 @@ fn place(plan: &Plan) -> String {
 
 fn gone(plan: &Plan) -> SourceError {
     SourceError {
+        transient: false,
         place: place(plan),
         what: "the stream that was read is gone".into(),
         remedy: format!("restore it; or make one, and {ANEW}"),
@@ -657,7 +651,7 @@ fn trouble(plan: &Plan, failure: Failure) -> Trouble {
     if failure.transient {
         Trouble::Passing(failure.to_string())
     } else {
-        Trouble::Fatal(SourceError { place: place(plan), what: failure.what, remedy: failure.remedy })
+        Trouble::Fatal(SourceError { transient: false, place: place(plan), what: failure.what, remedy: failure.remedy })
     }
 }
 

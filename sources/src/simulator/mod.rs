@@ -183,6 +183,7 @@ truth = "data/truth.ndjson"
             );
         }
         let plan = Plan {
+            source: cx.node().to_owned(),
             seed: self.seed,
             instruments: self.instruments,
             frames: self.frames,
@@ -252,6 +253,7 @@ impl Frames {
             return Ok(());
         }
         Err(SourceError {
+            transient: false,
             place: format!("frame {}", from.frame),
             what: "the simulation does not come by it again".into(),
             remedy: "give the simulator the options it had before, or begin anew with `--fresh`".into(),

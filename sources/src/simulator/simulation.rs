@@ -21,6 +21,8 @@ use crate::SourceError;
 /// What a simulation is made from.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// The node's name, which frames carry.
+    pub(super) source: String,
     pub(super) seed: u64,
     pub(super) instruments: u32,
     /// Number of frames, or endless.
@@ -50,6 +52,7 @@ const LATENCY: Micros = 2_000;
 /// A running simulation.
 #[derive(Debug)]
 pub(super) struct Simulation {
+    source: String,
     market: Market,
     fate: Fate,
     clients: Vec<Client>,
@@ -70,6 +73,7 @@ impl Simulation {
     /// A simulation before its first frame.
     pub(super) fn new(plan: &Plan, truth: Truth) -> Self {
         Simulation {
+            source: plan.source.clone(),
             market: Market::new(plan.seed, plan.instruments, plan.start, plan.tempo),
             fate: Fate::new(plan.seed, &plan.faults),
             clients: std::iter::repeat_with(Client::default).take(plan.instruments as usize).collect(),
@@ -247,6 +251,7 @@ impl Simulation {
         let jitter = (self.frame.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as Micros;
         self.received = self.received.max(self.market.now() + LATENCY + jitter);
         self.rows.push(Frame {
+            source: &self.source,
             dialect: listing.dialect.name,
             receive_time: Some(self.received + shift),
             frame: self.frame as i64,

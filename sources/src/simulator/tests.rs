@@ -27,7 +27,8 @@ fn open(options: &str) -> Box<dyn Reader> {
 
 fn open_at(options: &str, from: Option<Position>) -> Result<Box<dyn Reader>, SourceError> {
     let source = component::<dyn Source, Simulator>(options, &[]).unwrap().component;
-    runtime().block_on(source.open(OpenSource { pipeline: "p".into(), node: "market".into(), from, account: Arc::default() }))
+    let cx = OpenSource { pipeline: "p".into(), node: "market".into(), from, settings: Arc::default(), account: Arc::default() };
+    runtime().block_on(source.open(cx))
 }
 
 fn runtime() -> tokio::runtime::Runtime {

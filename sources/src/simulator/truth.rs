@@ -121,6 +121,7 @@ impl Truth {
         match create() {
             Ok(file) => Ok(Truth(Some(Writer { path: path.to_owned(), partial, file: BufWriter::new(file), failed: None }))),
             Err(error) => Err(SourceError {
+                transient: false,
                 place: partial.display().to_string(),
                 what: format!("the truth file cannot be created: {error}"),
                 remedy: "let `truth` name a file in a folder that can be written".into(),
@@ -166,6 +167,7 @@ impl Truth {
 
 fn failure(path: &Path, error: &io::Error) -> SourceError {
     SourceError {
+        transient: false,
         place: path.display().to_string(),
         what: format!("the truth file cannot be written: {error}"),
         remedy: "make room or let `truth` name another place, and run again: the same seed gives the same frames".into(),

@@ -79,12 +79,13 @@ fn texts(column: &Column) -> Vec<String> {
         "Zürich 🚀 日本",
         "{x:String}",
     ];
-    // A venue is part of the path of cold tables, where an empty text means null.
-    if column.name != "venue" {
+    // A venue or a source is part of the path of cold tables, where an empty text means null.
+    let in_path = ["venue", "source"].contains(&column.name.as_ref());
+    if !in_path {
         texts.extend(["", "zero\0byte"]);
     }
     let mut texts: Vec<String> = texts.into_iter().map(Into::into).collect();
-    if column.name != "venue" {
+    if !in_path {
         texts.push("x".repeat(LONG));
     }
     texts

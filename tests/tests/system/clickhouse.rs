@@ -8,12 +8,15 @@ use clickhouse::Client;
 use config::settings::{HotStore, Settings};
 use config::values::Secret;
 use config::{Check, Input};
-use model::kinds::{BAR, Bar, BarBuilder, TRADE, Trade, TradeBuilder};
+use model::kinds::{self, BAR, Bar, BarBuilder, TRADE, Trade, TradeBuilder};
+use model::tables::in_clickhouse;
 use model::time::{Micros, Time};
 use model::{Batch, Decimal, Kind, Origin};
 use sinks::{Epoch, OpenSink, SinkError, Writer};
+use tests::program::until;
 use tests::servers::ClickHouse;
 
+use crate::awkward;
 use crate::faults::{Fault, Proxy};
 
 type TestResult = Result<(), Box<dyn Error>>;
@@ -68,7 +71,7 @@ pub async fn open<'k>(
 }
 
 pub fn epoch(lower: Time, upper: Time) -> Epoch {
-    Epoch { lower, upper, watermark: Micros::MIN }
+    Epoch { lower, upper, watermark: Micros::MIN, again: false }
 }
 
 async fn writer(hot: HotStore) -> Result<Box<dyn Writer>, SinkError> {
@@ -217,6 +220,74 @@ async fn a_server_that_is_killed_in_between_loses_and_doubles_nothing() -> TestR
         assert_eq!(server.query("SELECT count() FROM killed.trades"), expected.to_string());
     }
     assert_eq!(server.query("SELECT toInt64(volume) FROM killed.bars FINAL"), "300000");
+    Ok(())
+}
+
+/// Leaves a server as one that was killed when it had noted the tokens of all inserts and stored none of their rows.
+fn forget_rows(server: &mut ClickHouse, table: &str) {
+    let paths = server.query(&format!("SELECT path FROM system.parts WHERE concat(database, '.', table) = '{table}' AND active"));
+    assert!(!paths.is_empty(), "{table} has no part");
+    server.kill();
+    paths.lines().for_each(|path| std::fs::remove_dir_all(path).unwrap());
+    server.restart().unwrap();
+    assert_eq!(server.query(&format!("SELECT count() FROM {table}")), "0");
+}
+
+#[tokio::test]
+async fn rows_that_the_server_only_noted_are_stored() -> TestResult {
+    let at = |id| NOON + id % 3 * DAY;
+    let rows = || vec![(1, trades(0..50, at)), (1, bars(&[("A", 7, 1)]))];
+    let mut server = ClickHouse::start()?;
+    let hot = |url: String| HotStore { url, ..hot("noted") };
+    let mut first = writer(hot(server.url())).await?;
+    first.commit(epoch(1, 2), rows()).await?;
+    forget_rows(&mut server, "noted.trades");
+    // The server says that it has them. Whoever cannot know of an earlier attempt believes it.
+    let mut second = writer(hot(server.url())).await?;
+    second.commit(epoch(1, 2), rows()).await?;
+    assert_eq!(stored_trades(&server, "noted"), "0\t0");
+    // After a crash it is looked for, and after another nothing is doubled.
+    let again = Epoch { again: true, ..epoch(1, 2) };
+    for _ in 0..3 {
+        writer(hot(server.url())).await?.commit(again, rows()).await?;
+        assert_eq!(stored_trades(&server, "noted"), "50\t1225");
+    }
+    // That insert was under another token. Its rows are forgotten as well, and again.
+    for _ in 0..2 {
+        forget_rows(&mut server, "noted.trades");
+        writer(hot(server.url())).await?.commit(again, rows()).await?;
+        assert_eq!(stored_trades(&server, "noted"), "50\t1225");
+    }
+    // Within one attempt after the other of a commit.
+    let proxy = Proxy::before(&server.url(), "INSERT")?;
+    let mut third = writer(hot(proxy.url())).await?;
+    proxy.next([Fault::LoseAnswer; 60]);
+    let commit = tokio::spawn(async move { third.commit(epoch(2, 3), vec![(2, trades([100], |_| NOON))]).await });
+    let server = tokio::task::spawn_blocking(move || {
+        until("it is stored", || (stored_trades(&server, "noted") == "51\t1325").then_some(()));
+        server.query("TRUNCATE TABLE noted.bars");
+        forget_rows(&mut server, "noted.trades");
+        proxy.heal();
+        server
+    })
+    .await?;
+    commit.await??;
+    assert_eq!(stored_trades(&server, "noted"), "1\t100");
+    Ok(())
+}
+
+/// A row is looked for by what was written of it: whatever that is, it must be found as the table has it.
+#[tokio::test]
+async fn rows_of_every_kind_are_found_again() -> TestResult {
+    let all = || kinds::all().into_iter().filter(|kind| in_clickhouse(kind));
+    let rows = || all().map(|kind| (1, awkward::rows(kind))).collect::<Vec<(Time, Batch)>>();
+    let writer = || open("clickhouse", "{}", Settings { hot: Some(hot("found")), ..Settings::default() }, all());
+    let count = |kind: &Kind| SERVER.query(&format!("SELECT count() FROM found.{}", kind.table.as_deref().unwrap_or_default()));
+    writer().await?.commit(epoch(1, 2), rows()).await?;
+    writer().await?.commit(Epoch { again: true, ..epoch(1, 2) }, rows()).await?;
+    for kind in all() {
+        assert_eq!(count(kind), awkward::ROWS.to_string(), "rows of `{}` were not found, and inserted once more", kind.name);
+    }
     Ok(())
 }
 

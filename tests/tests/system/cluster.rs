@@ -129,7 +129,7 @@ fn definitions_survive_and_workers_do_not_outlive_their_agent() {
 #[test]
 fn a_pipeline_that_crashes_ends_in_failed_and_takes_nothing_down() {
     let (folder, data) = place();
-    let node = Node::start(&data, &["--set", "node.restarts=2"]);
+    let node = Node::start(&data, &["node.restarts=2".to_owned()]);
     node.run(&["submit", text(&pipeline(folder.path(), "good", ENDLESS))]).expect_success();
     let good = node.wait_for_rows("good");
     let missing = folder.path().join("missing.ndjson");
@@ -150,7 +150,7 @@ fn a_pipeline_that_crashes_ends_in_failed_and_takes_nothing_down() {
 
     // It stays failed when the node is started again, and gets another chance when someone says so.
     drop(node);
-    let node = Node::start(&data, &["--set", "node.restarts=2"]);
+    let node = Node::start(&data, &["node.restarts=2".to_owned()]);
     assert_eq!(node.status("bad")["state"], "failed");
     std::fs::write(&missing, "").unwrap();
     node.run(&["start", "bad"]).expect_success();

@@ -51,6 +51,11 @@ impl Proxy {
         self.faults.lock().expect("no proxy panics").extend(faults);
     }
 
+    /// Nothing is met any more.
+    pub fn heal(&self) {
+        self.faults.lock().expect("no proxy panics").clear();
+    }
+
     /// How many faults no request has met yet.
     pub fn left(&self) -> usize {
         self.faults.lock().expect("no proxy panics").len()
@@ -59,7 +64,7 @@ impl Proxy {
 
 fn serve(client: &TcpStream, server: &str, marker: &str, faults: &Mutex<VecDeque<Fault>>) -> io::Result<()> {
     let mut requests = BufReader::new(client);
-    while let Some((head, body)) = message(&mut requests)? {
+    while let Some((head, body)) = message(&mut requests, false)? {
         let marked = String::from_utf8_lossy(&head).contains(marker);
         let fault = marked.then(|| faults.lock().expect("no proxy panics").pop_front()).flatten();
         let mut client = client;
@@ -74,7 +79,7 @@ fn serve(client: &TcpStream, server: &str, marker: &str, faults: &Mutex<VecDeque
         let mut upstream = TcpStream::connect(server)?;
         upstream.write_all(&head)?;
         upstream.write_all(&body)?;
-        let (head, body) = message(&mut BufReader::new(upstream))?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (head, body) = message(&mut BufReader::new(upstream), head.starts_with(b"HEAD "))?.ok_or(io::ErrorKind::UnexpectedEof)?;
         if fault.is_some() {
             return client.shutdown(Shutdown::Both);
         }
@@ -84,8 +89,9 @@ fn serve(client: &TcpStream, server: &str, marker: &str, faults: &Mutex<VecDeque
     Ok(())
 }
 
-/// A request or an answer as it came: its head and its body, in whatever framing.
-fn message(stream: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
+/// A request or an answer as it came: its head and its body, in whatever framing. A `bare` answer tells how long a body is that
+/// it does not have.
+fn message(stream: &mut impl BufRead, bare: bool) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if stream.read_until(b'\n', &mut head)? == 0 {
@@ -106,7 +112,7 @@ fn message(stream: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, Vec<u8>)>> 
                 break;
             }
         }
-    } else {
+    } else if !bare {
         let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         io::copy(&mut stream.by_ref().take(length), &mut body)?;
     }

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use config::settings::{ColdStore, Settings};
-use model::tables::{stored, stored_schema};
+use model::tables::{in_clickhouse, stored, stored_schema};
 use model::{Batch, Kind, kinds};
 
 use crate::awkward;
@@ -56,6 +56,10 @@ fn kept() -> impl Iterator<Item = &'static Arc<Kind>> {
     kinds::all().into_iter().filter(|k| k.table.is_some())
 }
 
+fn kept_hot() -> impl Iterator<Item = &'static Arc<Kind>> {
+    kinds::all().into_iter().filter(|k| in_clickhouse(k))
+}
+
 #[test]
 fn between_processes() -> TestResult {
     for kind in kinds::all() {
@@ -83,11 +87,11 @@ fn to_stored_rows_and_back() -> TestResult {
 #[tokio::test]
 async fn through_clickhouse() -> TestResult {
     let settings = Settings { hot: Some(hot("kinds")), ..Settings::default() };
-    let mut writer = open("clickhouse", "{}", settings, kept()).await?;
-    let rows = kept().map(|kind| (TIME, awkward::rows(kind))).collect();
+    let mut writer = open("clickhouse", "{}", settings, kept_hot()).await?;
+    let rows = kept_hot().map(|kind| (TIME, awkward::rows(kind))).collect();
     writer.commit(epoch(TIME, TIME + 1), rows).await?;
     writer.close().await?;
-    for kind in kept() {
+    for kind in kept_hot() {
         let table = kind.table.as_ref().expect("a kept kind has a table");
         assert_eq!(SERVER.query(&format!("SELECT count() FROM kinds.{table}")), awkward::ROWS.to_string());
         let sql = format!("SELECT * FROM kinds.{table}{}", if kind.revisable { " FINAL" } else { "" });

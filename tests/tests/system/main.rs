@@ -4,6 +4,8 @@
 
 mod awkward;
 mod broken;
+mod capture;
+mod chaos;
 mod clickhouse;
 mod cluster;
 mod commands;
@@ -13,9 +15,13 @@ mod kinds;
 mod malformed;
 mod nats;
 mod nats_speed;
+mod nodes;
+mod processes;
 mod recordings;
 mod recovery;
 mod recovery_speed;
 mod servers;
 mod stores;
 mod tiers;
+mod venues;
+mod waiting;

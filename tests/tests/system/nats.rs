@@ -68,22 +68,27 @@ async fn drop_stream(jetstream: &JetStream, name: &str) -> TestResult {
 
 /// Publishes texts to a stream and waits until it has them.
 async fn put(jetstream: &JetStream, name: &str, texts: impl IntoIterator<Item = String>) -> TestResult {
+    // Far fewer answers than the client lets wait before it drops them.
+    const AT_ONCE: usize = 1_000;
     let inbox = jetstream.client.new_inbox();
     let mut answers = jetstream.client.subscribe(inbox.clone()).await?;
-    let mut sent = 0;
-    for text in texts {
-        jetstream.client.publish_with_reply(format!("{name}.x"), inbox.clone(), text.into()).await?;
-        sent += 1;
-        if sent % 1_000 == 0 {
-            jetstream.client.flush().await?;
+    let mut texts = texts.into_iter();
+    loop {
+        let mut sent = 0;
+        for text in texts.by_ref().take(AT_ONCE) {
+            jetstream.client.publish_with_reply(format!("{name}.x"), inbox.clone(), text.into()).await?;
+            sent += 1;
+        }
+        if sent == 0 {
+            return Ok(());
+        }
+        jetstream.client.flush().await?;
+        for _ in 0..sent {
+            let answer = answers.next().await.ok_or("the connection was closed")?;
+            let answer: Value = serde_json::from_slice(&answer.payload)?;
+            assert!(answer["error"].is_null(), "{answer}");
         }
     }
-    for _ in 0..sent {
-        let answer = answers.next().await.ok_or("the connection was closed")?;
-        let answer: Value = serde_json::from_slice(&answer.payload)?;
-        assert!(answer["error"].is_null(), "{answer}");
-    }
-    Ok(())
 }
 
 fn texts(range: std::ops::Range<u64>) -> impl Iterator<Item = String> {
@@ -100,7 +105,7 @@ async fn open_with(options: Value, from: Option<Position>, account: Arc<Account>
     let declaration = sources::registry().into_iter().find(|d| d.name == "nats").expect("the source is in the registry");
     let checked = (declaration.check)(options, &mut cx);
     let component = checked.unwrap_or_else(|| panic!("{:?}", cx.into_problems())).component;
-    component.open(OpenSource { pipeline: "test".into(), node: "in".into(), from, account }).await
+    component.open(OpenSource { pipeline: "test".into(), node: "in".into(), from, settings: Arc::default(), account }).await
 }
 
 pub fn frames_from(url: &str, stream: &str) -> Value {
@@ -148,7 +153,7 @@ pub fn frame_batch(payloads: impl IntoIterator<Item = String>) -> Batch {
     let mut builder = FrameBuilder::default();
     for (i, payload) in payloads.into_iter().enumerate() {
         let (frame, receive_time) = (i as i64 + 1, Some(NOON + i as i64));
-        builder.push(Frame { dialect: "binance_spot", receive_time, frame, topic: None, payload: payload.as_bytes() });
+        builder.push(Frame { source: "in", dialect: "binance_spot", receive_time, frame, topic: None, payload: payload.as_bytes() });
     }
     Batch::new(&FRAME, builder.finish(), Origin::default())
 }
@@ -554,6 +559,8 @@ async fn a_frame_that_cannot_be_used_is_a_dead_letter() -> TestResult {
                 (nats::headers::DIALECT, "binance_spot"),
             ],
             vec![(nats::headers::RECEIVE_TIME, "unknown")],
+            vec![(nats::headers::FRAME, "forty")],
+            vec![(nats::headers::FRAME, "40")],
         ];
         for headers in headers {
             let map = headers.into_iter().fold(HeaderMap::new(), |mut map, (name, value)| {
@@ -580,10 +587,12 @@ async fn a_frame_that_cannot_be_used_is_a_dead_letter() -> TestResult {
                 }
             }
         }
-        assert_eq!(reasons, [(2, Some("bad_time".into())), (3, Some("wrong_dialect".into()))]);
+        assert_eq!(reasons, [(2, Some("bad_time".into())), (3, Some("wrong_dialect".into())), (6, Some("bad_number".into()))]);
         // Without a header the broker knows when it came.
         assert!(seen[0].1.is_some_and(|time| time <= before && time > before - 300_000_000), "{seen:?}");
-        assert_eq!(seen[1..], [(4, Some(NOON), Some("BTC".to_owned())), (5, None, None)]);
+        assert_eq!(seen[1..3], [(4, Some(NOON), Some("BTC".to_owned())), (5, None, None)]);
+        // It was captured as another one.
+        assert_eq!((seen[3].0, seen.len()), (40, 4));
         Ok(())
     })
     .await

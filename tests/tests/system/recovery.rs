@@ -6,16 +6,22 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use config::settings::Settings;
+use config::Environment;
+use config::settings::{self, Settings};
+use futures::TryStreamExt;
 use model::crash;
+use object_store::ObjectStoreExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::node::Node;
 use tests::program::{Output, Running, finish, program, root, until};
-use tests::servers::SeaweedFs;
+use tests::proxy::Proxy;
+use tests::servers::{ClickHouse, SeaweedFs};
 
 use crate::clickhouse::SERVER;
+use crate::faults::{self, Fault};
 use crate::tiers::{self, BUCKETS};
 
 /// Every operator that has a state, over all kinds and faults.
@@ -74,10 +80,10 @@ interval = "100ms"
 "#;
 
 /// A pace that leaves time to kill a run.
-const RATE: &str = "sources.market.rate=12_000";
+pub const RATE: &str = "sources.market.rate=12_000";
 
 /// The rows of each table, sorted, a text a row.
-type Tables = BTreeMap<String, Vec<String>>;
+pub type Tables = BTreeMap<String, Vec<String>>;
 
 /// A pipeline in a folder of its own.
 pub struct Place {
@@ -85,6 +91,8 @@ pub struct Place {
     pub folder: TempDir,
     /// `KEY=VALUE`s that every command gets.
     pub settings: Vec<String>,
+    /// Whether checkpoints and the journal lie in a bucket.
+    shared: bool,
 }
 
 impl Place {
@@ -92,10 +100,26 @@ impl Place {
     pub fn new(pipeline: &str) -> Place {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pipeline.toml"), pipeline).unwrap();
-        Place { folder, settings: vec!["checkpoints.interval=\"200ms\"".into()] }
+        Place { folder, settings: vec!["checkpoints.interval=\"200ms\"".into()], shared: false }
     }
 
-    fn data(&self) -> PathBuf {
+    /// Lets its checkpoints and its journal lie in a bucket of its own.
+    fn share(mut self, bucket: &str) -> Place {
+        BUCKETS.create_bucket(bucket).unwrap();
+        self.settings.extend(SeaweedFs::settings(&BUCKETS.s3_url()));
+        self.settings.push(format!("checkpoints.url=\"s3://{bucket}/state\""));
+        self.shared = true;
+        self
+    }
+
+    /// Its settings, without a hot store: queries are to see the cold tables alone.
+    fn cold_settings(&self) -> Settings {
+        let settings = settings::load(self.folder.path(), &Environment::of_process(), &self.settings);
+        let settings = settings.unwrap_or_else(|errors| panic!("{}", errors.to_text(false)));
+        Settings { data: Some(self.data().display().to_string()), hot: None, ..settings }
+    }
+
+    pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
@@ -124,10 +148,9 @@ impl Place {
 
     /// Runs it until something is committed, and stops it.
     fn start_and_stop(&self) {
-        let before = self.journal();
+        let before = self.committed();
         let mut run = self.start(&["--set", RATE]);
-        let committed = || (self.journal() != before && self.journal().contains("\"commit\"")).then_some(());
-        until("a commit", || run.ended().map(|_| ()).or_else(committed));
+        until("a commit", || (run.ended().is_some() || self.committed() > before).then_some(()));
         assert_eq!(run.terminate(), Some(0), "{}", self.log());
     }
 
@@ -141,10 +164,10 @@ impl Place {
 
     /// Holds its tables, cold and in a database, to be those of a run that nothing befell.
     #[track_caller]
-    fn compare(&self, database: &str) {
+    pub fn compare(&self, database: &str) {
         let (cold, in_clickhouse) = &*STRAIGHT;
         compare("cold", cold, &self.cold());
-        compare("hot", in_clickhouse, &hot(database));
+        compare("hot", in_clickhouse, &hot(&SERVER, database));
     }
 
     pub fn log(&self) -> String {
@@ -152,7 +175,32 @@ impl Place {
     }
 
     pub fn journal(&self) -> String {
-        std::fs::read_to_string(self.data().join("pipelines/victim/journal.ndjson")).unwrap_or_default()
+        if !self.shared {
+            return std::fs::read_to_string(self.data().join("pipelines/victim/journal.ndjson")).unwrap_or_default();
+        }
+        let settings = self.cold_settings();
+        let place = storage::Place::open(settings.shared_checkpoints().unwrap(), &settings.cold).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let folder = place.path("pipelines/victim/journal");
+            let mut segments: Vec<_> = place.store().list(Some(&folder)).try_collect().await.unwrap();
+            segments.sort_by(|a, b| a.location.cmp(&b.location));
+            let mut text = String::new();
+            for segment in segments {
+                // One that is gone was replaced by a later one.
+                let Ok(found) = place.store().get(&segment.location).await else { continue };
+                text.push_str(std::str::from_utf8(&found.bytes().await.unwrap()).unwrap());
+            }
+            text
+        })
+    }
+
+    /// The greatest logical time that a sink has committed.
+    pub fn committed(&self) -> Option<u64> {
+        let journal = self.journal();
+        let commits = journal.lines().filter(|line| line.contains("\"commit\""));
+        // The last line may be half written.
+        commits.filter_map(|line| serde_json::from_str::<Value>(line).ok()?["upper"].as_u64()).max()
     }
 
     /// The manifests of its checkpoints, newest first.
@@ -167,31 +215,35 @@ impl Place {
     }
 
     /// The cold tables. The logical times at which rows came differ from run to run: the one in dead letters is left out.
-    fn cold(&self) -> Tables {
-        let settings = Settings { data: Some(self.data().display().to_string()), ..Settings::default() };
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let ask = |query: &str| runtime.block_on(tiers::rows(&settings, query)).unwrap_or_else(|error| panic!("{query}: {error}"));
+    pub fn cold(&self) -> Tables {
         let table = |name: String| {
             let columns = if name == "dead_letters" { "* EXCLUDE (rejected_time)" } else { "*" };
-            let mut texts = ask(&format!("SELECT {columns} FROM {name}"));
-            texts.sort_unstable();
-            (name, texts)
+            let rows = self.ask(&format!("SELECT {columns} FROM {name}"));
+            (name, rows)
         };
-        ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'").into_iter().map(table).collect()
+        self.ask("SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'").into_iter().map(table).collect()
+    }
+
+    /// The rows of a query over the cold tables, sorted, a text a row.
+    pub fn ask(&self, query: &str) -> Vec<String> {
+        let rows = tokio::runtime::Runtime::new().unwrap().block_on(tiers::rows(&self.cold_settings(), query));
+        let mut rows = rows.unwrap_or_else(|error| panic!("{query}: {error}"));
+        rows.sort_unstable();
+        rows
     }
 }
 
 /// The tables of a database in ClickHouse, without the versions of rows.
-fn hot(database: &str) -> Tables {
-    let names = SERVER.query(&format!("SELECT name FROM system.tables WHERE database = '{database}'"));
+pub fn hot(server: &ClickHouse, database: &str) -> Tables {
+    let names = server.query(&format!("SELECT name FROM system.tables WHERE database = '{database}'"));
     let table = |name: &str| {
-        let columns = SERVER.query(&format!(
+        let columns = server.query(&format!(
             "SELECT arrayStringConcat(groupArray('`' || name || '`'), ', ') FROM system.columns WHERE database = '{database}' AND table = '{name}' AND name NOT IN ('version', 'is_deleted', 'rejected_time')"
         ));
         let revised =
-            SERVER.query(&format!("SELECT engine LIKE '%Replacing%' FROM system.tables WHERE database = '{database}' AND name = '{name}'"));
+            server.query(&format!("SELECT engine LIKE '%Replacing%' FROM system.tables WHERE database = '{database}' AND name = '{name}'"));
         let last = if revised == "1" { "FINAL" } else { "" };
-        let text = SERVER.query(&format!("SELECT {columns} FROM {database}.{name} {last} FORMAT JSONCompactEachRow"));
+        let text = server.query(&format!("SELECT {columns} FROM {database}.{name} {last} FORMAT JSONCompactEachRow"));
         let mut texts: Vec<String> = text.lines().map(str::to_owned).collect();
         texts.sort_unstable();
         (name.to_owned(), texts)
@@ -206,12 +258,12 @@ static STRAIGHT: LazyLock<(Tables, Tables)> = LazyLock::new(|| {
     let cold = straight.cold();
     let full: Vec<&String> = cold.iter().filter(|(_, rows)| !rows.is_empty()).map(|(name, _)| name).collect();
     assert!(full.len() >= 9, "only these tables have rows: {full:?}");
-    (cold, hot("recovery_straight"))
+    (cold, hot(&SERVER, "recovery_straight"))
 });
 
 /// Holds tables to be equal, row for row.
 #[track_caller]
-fn compare(what: &str, expected: &Tables, found: &Tables) {
+pub fn compare(what: &str, expected: &Tables, found: &Tables) {
     assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>(), "{what}: tables");
     for (name, expected) in expected {
         let found = &found[name];
@@ -227,7 +279,15 @@ fn compare(what: &str, expected: &Tables, found: &Tables) {
     }
 }
 
-fn victim(database: &str) -> Place {
+/// Like [`victim`], with everything that another machine needs to go on in buckets.
+pub fn in_buckets(database: &str) -> Place {
+    let bucket = database.replace('_', "-");
+    let mut place = victim(database).share(&bucket);
+    place.settings.push(format!("cold.url=\"s3://{bucket}/cold\""));
+    place
+}
+
+pub fn victim(database: &str) -> Place {
     let pipeline = format!("{PIPELINE}\n[sinks.hot]\ntype = \"clickhouse\"\ninputs = [\"records\", \"bars\", \"watch\"]\n");
     let mut place = Place::new(&pipeline);
     let hot = [format!("hot.url=\"{}\"", SERVER.url()), format!("hot.database=\"{database}\""), "hot.keep_days=0".into()];
@@ -296,6 +356,39 @@ fn a_crash_between_any_two_writes_loses_and_doubles_nothing() {
     }
 }
 
+/// The store has a segment of the journal, and whoever wrote it does not know.
+#[test]
+fn a_journal_whose_answers_are_lost_goes_on() {
+    let mut place = in_buckets("recovery_answers");
+    let proxy = faults::Proxy::before(&BUCKETS.s3_url(), "PUT /recovery-answers/state/pipelines/victim/journal/").unwrap();
+    let endpoint = place.settings.iter().position(|s| s.starts_with("cold.endpoint=")).unwrap();
+    let direct = std::mem::replace(&mut place.settings[endpoint], format!("cold.endpoint=\"{}\"", proxy.url()));
+    let mut run = place.start(&["--set", RATE]);
+    until("a commit", || place.committed());
+    let refuse = Fault::Refuse(403, "<Error><Code>AccessDenied</Code></Error>");
+    proxy.next([Fault::LoseAnswer, refuse, Fault::Break, refuse, Fault::LoseAnswer]);
+    let ended = until("its end", || run.ended());
+    assert!(ended.success() && proxy.left() == 0, "{ended}, {} faults are left\n{}", proxy.left(), place.log());
+    let waited = place.log().lines().any(|line| line.contains("waiting, and trying again") && line.contains("victim/journal"));
+    assert!(waited, "{}", place.log());
+    place.settings[endpoint] = direct;
+    place.compare("recovery_answers");
+}
+
+/// A pipeline whose source never ended ran on without the sink.
+#[test]
+fn a_sink_that_gives_up_ends_a_run_whose_source_does_not_end() {
+    let mut place = victim("recovery_gives_up");
+    let proxy = Proxy::before(&SERVER.url()).unwrap();
+    place.settings.push(format!("hot.url=\"{}\"", proxy.url()));
+    place.settings.push("sources.market.frames=1_000_000_000".into());
+    let mut run = place.start(&["--set", RATE, "--set", "sinks.hot.give_up_after=500ms"]);
+    until("a commit", || place.journal().contains("\"hot\"").then_some(()));
+    proxy.cut();
+    let ended = until("its end", || run.ended());
+    assert!(ended.code() == Some(1) && place.log().contains("sink `hot`"), "{ended}\n{}", place.log());
+}
+
 #[test]
 fn a_pipeline_that_was_stopped_goes_on_and_one_that_has_ended_does_nothing() {
     let place = victim("recovery_stopped");
@@ -315,24 +408,35 @@ fn a_pipeline_that_was_stopped_goes_on_and_one_that_has_ended_does_nothing() {
     place.compare("recovery_stopped");
 }
 
+/// Copies the manifests of checkpoints, and nothing else.
+fn copy_checkpoints(from: &Place, to: &Place) {
+    let place = |place: &Place| {
+        let settings = place.cold_settings();
+        storage::Place::open(settings.shared_checkpoints().unwrap(), &settings.cold).unwrap()
+    };
+    let (from, to) = (place(from), place(to));
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let folder = "pipelines/victim/checkpoints";
+        for manifest in from.store().list_with_delimiter(Some(&from.path(folder))).await.unwrap().objects {
+            let bytes = from.store().get(&manifest.location).await.unwrap().bytes().await.unwrap();
+            let path = to.path(&format!("{folder}/{}", manifest.location.filename().unwrap()));
+            to.store().put(&path, bytes.into()).await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn checkpoints_lie_in_a_bucket_as_they_do_in_a_folder() {
-    BUCKETS.create_bucket("recovery").unwrap();
-    let mut place = victim("recovery_bucket");
-    let cold = [("endpoint", BUCKETS.s3_url()), ("access_key", SeaweedFs::ACCESS_KEY.into()), ("secret_key", SeaweedFs::SECRET_KEY.into())];
-    place.settings.extend(cold.map(|(key, value)| format!("cold.{key}=\"{value}\"")));
-    place.settings.push("checkpoints.url=\"s3://recovery/state\"".into());
+    let place = victim("recovery_bucket").share("recovery");
     place.start_and_stop();
     let first = place.checkpoints();
-    assert!(!first.is_empty() && !place.data().join("pipelines/victim/checkpoints").exists(), "{}", place.log());
+    assert!(!first.is_empty() && !place.data().join("pipelines/victim").join("journal.ndjson").exists(), "{}", place.log());
     // Half of a backup is refused.
-    let journal = place.data().join("pipelines/victim/journal.ndjson");
-    let aside = place.folder.path().join("journal");
-    std::fs::rename(&journal, &aside).unwrap();
-    let refused = place.run(&["--set", RATE]);
+    let elsewhere = victim("recovery_bucket").share("recovery-half");
+    copy_checkpoints(&place, &elsewhere);
+    let refused = elsewhere.run(&["--set", RATE]);
     assert_eq!(refused.status, Some(1));
     assert!(refused.stderr.contains("its checkpoints are there but its journal, which belongs to them, is gone"), "{}", refused.stderr);
-    std::fs::rename(aside, journal).unwrap();
     place.finish();
     place.compare("recovery_bucket");
 }
@@ -375,6 +479,36 @@ fn a_changed_pipeline_says_what_becomes_of_its_state_and_goes_on_when_that_is_ac
         tables.remove("bars");
     }
     compare("all but bars", &expected, &found);
+}
+
+/// Only the pipeline as it was can finish what it had begun to commit when it was killed.
+#[test]
+fn a_node_lets_a_changed_pipeline_finish_as_it_was_what_it_had_begun() {
+    let place = victim("recovery_finishes");
+    let node = Node::start(&place.data(), &place.settings);
+    let file = place.file().display().to_string();
+    node.run(&["submit", &file, "--set", RATE]).expect_success();
+    node.wait_for_rows("victim");
+    node.run(&["stop", "victim"]).expect_success();
+    node.wait("victim", "stopped", |s| s["state"] == "stopped");
+    let killed = finish(place.command("run", &["--set", RATE]).env(crash::VARIABLE, "intended:3"));
+    assert_eq!(killed.status, None, "{killed:#?}");
+
+    let text = std::fs::read_to_string(place.file()).unwrap();
+    std::fs::write(place.file(), text.replace(r#"every = ["1s", "1m"]"#, r#"every = "1m""#)).unwrap();
+    node.run(&["upgrade", &file, "--set", RATE, "--accept"]).expect_success();
+    node.run(&["start", "victim"]).expect_success();
+    let ended = node.wait("victim", "at its end", |s| s["state"] == "finished");
+    let logs = node.run(&["logs", "victim"]).expect_success();
+    assert_eq!((&ended["generation"]["number"], &ended["crashes"]), (&4.into(), &0.into()), "{ended:#}\n{logs}");
+    assert!(logs.contains("-- finishing what it had begun to commit before it was changed"), "{logs}");
+    let (mut cold, mut in_clickhouse) = STRAIGHT.clone();
+    let (mut found_cold, mut found_hot) = (place.cold(), hot(&SERVER, "recovery_finishes"));
+    for tables in [&mut cold, &mut in_clickhouse, &mut found_cold, &mut found_hot] {
+        tables.remove("bars");
+    }
+    compare("cold, all but bars", &cold, &found_cold);
+    compare("hot, all but bars", &in_clickhouse, &found_hot);
 }
 
 /// The names of the objects of a checkpoint.

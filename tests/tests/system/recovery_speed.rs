@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use serde_json::Value;
-use tests::program::until;
+use tests::node::Node;
+use tests::program::{signal, until};
 
 use crate::recovery::{PIPELINE, Place};
 
@@ -33,11 +34,10 @@ fn throughput_with_checkpoints() {
     println!("with checkpoints every second: {:.3} of the throughput without (median of 5)", ratios[2]);
 }
 
-/// A million instruments with an open bar each.
-#[test]
-#[ignore = "a measurement"]
-fn from_a_kill_to_flowing_rows() {
-    const KEYS: usize = 1_000_000;
+const KEYS: usize = 1_000_000;
+
+/// A pipeline of a million instruments with an open bar each, whose rows come as they do from a venue.
+fn a_million_keys() -> Place {
     let mut place = Place::new("");
     let mut text = String::from("venue,market,symbol,event_time,trade_id,price,quantity,side,fills\n");
     for key in 0..KEYS {
@@ -55,22 +55,50 @@ fn from_a_kill_to_flowing_rows() {
     );
     std::fs::write(place.file(), pipeline).unwrap();
     place.settings = vec!["checkpoints.interval=\"5s\"".into()];
-    let mut run = place.start(&[]);
-    until("a checkpoint of all keys", || {
-        assert!(run.ended().is_none(), "{}", place.log());
-        place.manifests().first().filter(|manifest| rows(manifest) >= KEYS).map(|_| ())
-    });
+    place
+}
+
+/// Kills what runs the pipeline five times, each time when a checkpoint is new, and tells how long no row was committed.
+fn measure(place: &Place, mut kill: impl FnMut()) {
+    until("a checkpoint of all keys", || place.manifests().first().filter(|manifest| rows(manifest) >= KEYS).map(|_| ()));
     println!("{:.1} MB of state", place.manifests()[0]["parts"].as_array().unwrap().iter().map(bytes).sum::<f64>() / 1e6);
-    for kill in 1..=5 {
-        run.kill();
-        let before = committed(&place);
+    for number in 1..=5 {
         let started = Instant::now();
-        run = place.start(&[]);
-        until("rows that are committed", || (committed(&place) > before).then_some(()));
-        println!("kill {kill}: rows flow again after {:.2} s", started.elapsed().as_secs_f64());
+        kill();
+        let before = committed(place);
+        until("rows that are committed", || (committed(place) > before).then_some(()));
+        println!("kill {number}: rows flow again after {:.2} s", started.elapsed().as_secs_f64());
         let checkpoint = place.checkpoints()[0];
         until("another checkpoint", || (place.checkpoints()[0] > checkpoint).then_some(()));
     }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn from_a_kill_to_flowing_rows() {
+    let place = a_million_keys();
+    let mut run = Some(place.start(&[]));
+    measure(&place, || {
+        run.take().expect("it was started").kill();
+        run = Some(place.start(&[]));
+    });
+}
+
+/// The agent finds that a process is gone, ends the others and starts a new generation.
+#[test]
+#[ignore = "a measurement"]
+fn from_a_kill_to_flowing_rows_of_three_processes() {
+    let mut place = a_million_keys();
+    // Each kill is the first.
+    place.settings.push("node.healthy=\"1s\"".into());
+    let node = Node::start(&place.data(), &place.settings);
+    let file = place.file().display().to_string();
+    node.run(&["submit", &file, "--processes", "3", "--workers", "1"]).expect_success();
+    let mut victims = (0..3).cycle();
+    measure(&place, || {
+        let processes = node.status("victim")["processes"].clone();
+        signal(processes[victims.next().unwrap()]["process"].as_u64().unwrap(), "-KILL");
+    });
 }
 
 fn rows(manifest: &Value) -> usize {
