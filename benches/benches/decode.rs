@@ -1,10 +1,14 @@
-//! How fast frames become columns, in batches of 8,192: the Binance dialect alone, and the operator `normalise`.
+//! How fast frames become columns, in batches of 8,192: the Binance dialect alone, recorded frames of several venues, and the
+//! operator `normalise`.
 
 use std::hint::black_box;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use benches::drive;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use flate2::read::MultiGzDecoder;
 use model::dialect::{FrameRef, Records};
 use model::kinds::{self, FRAME, Frame, FrameBuilder};
 use model::{Batch, Origin};
@@ -92,11 +96,63 @@ fn decode(c: &mut Criterion) {
     group.finish();
 }
 
+/// The frames of a recording that hold a text; `None`, said, where the recording is missing.
+fn recorded(name: &str, holding: &str) -> Option<Vec<String>> {
+    let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/recordings")).join(name);
+    let mut text = String::new();
+    if let Err(error) = std::fs::File::open(&path).and_then(|file| MultiGzDecoder::new(file).read_to_string(&mut text)) {
+        #[expect(clippy::print_stderr, reason = "a benchmark that is skipped says so where benchmarks speak")]
+        {
+            eprintln!("skipped: {}: {error}", path.display());
+        }
+        return None;
+    }
+    // A line is the receive time and the frame, of a socket with a colon between them.
+    let frames = text.lines().filter(|line| !line.starts_with("wss:")).filter_map(|line| line.split_once(' '));
+    Some(frames.filter(|(_, frame)| frame.contains(holding)).map(|(_, frame)| frame.to_owned()).take(BATCH).collect())
+}
+
+/// Bytes of recorded frames a second, in one core.
+fn recordings(c: &mut Criterion) {
+    let mut group = c.benchmark_group("recorded");
+    for (name, dialect, file, holding, kind) in [
+        ("trades, Binance spot", "binance_spot", "binance/spot/btcusdt_20240809.gz", "\"e\":\"trade\"", "trade"),
+        ("trades, Binance USD-M", "binance_usdm", "binance/usdm/btcusdt_20240808.gz", "\"e\":\"trade\"", "trade"),
+        ("depth, Binance spot", "binance_spot", "binance/spot/btcusdt_20240809.gz", "depthUpdate", "book_delta"),
+        ("depth, Binance USD-M", "binance_usdm", "binance/usdm/btcusdt_20240808.gz", "depthUpdate", "book_delta"),
+        ("depth, Kraken", "kraken", "thirty_seconds/KRAKEN.ws.50.0.gz", "\"c\":", "book_delta"),
+        ("depth, Coinbase", "coinbase_exchange", "thirty_seconds/COINBASE.ws.28.0.gz", "l2update", "book_delta"),
+        ("trades, Coinbase", "coinbase_exchange", "thirty_seconds/COINBASE.ws.28.0.gz", "\"match\"", "trade"),
+    ] {
+        let Some(frames) = recorded(file, holding).filter(|frames| !frames.is_empty()) else { continue };
+        let mut dialect = sources::dialect::make(dialect).expect("the dialect exists");
+        let mut records = Records::wanting([kind]);
+        group.throughput(Throughput::Bytes(frames.iter().map(|frame| frame.len() as u64).sum()));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                for (number, payload) in (1..).zip(&frames) {
+                    let frame = FrameRef { receive_time: Some(5), frame: number, topic: None, payload: payload.as_bytes() };
+                    dialect.decode(frame, &mut records).expect("the frames are good");
+                }
+                black_box(records.finish())
+            });
+        });
+    }
+    group.finish();
+}
+
 /// Frames as a source hands them over.
 fn batch(frames: &[String]) -> Batch {
     let mut rows = FrameBuilder::default();
     for (number, payload) in (1..).zip(frames) {
-        rows.push(Frame { dialect: "binance_spot", receive_time: Some(5), frame: number, topic: None, payload: payload.as_bytes() });
+        rows.push(Frame {
+            source: "in",
+            dialect: "binance_spot",
+            receive_time: Some(5),
+            frame: number,
+            topic: None,
+            payload: payload.as_bytes(),
+        });
     }
     Batch::new(&FRAME, rows.finish(), Origin::default())
 }
@@ -121,5 +177,5 @@ fn normalise(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decode, normalise);
+criterion_group!(benches, decode, recordings, normalise);
 criterion_main!(benches);

@@ -46,7 +46,7 @@ pub trait Keyed: 'static {
     }
 
     /// The state as of now: what a checkpoint stores. Taking it must not take long; [`crate::pages`] are for that.
-    fn snapshot(&self) -> Snapshot;
+    fn snapshot(&mut self) -> Snapshot;
 
     /// Takes over rows that [`Keyed::snapshot`] gave, those of the instruments that are this worker's, before the first
     /// `advance`.
@@ -297,7 +297,7 @@ struct Saving {
 
 impl Saving {
     /// Hands the state over if there is a barrier at or below `next`, the least time that may still be worked on.
-    fn save(&mut self, next: Option<Time>, watermark: &Watermark, logic: &impl Keyed) {
+    fn save(&mut self, next: Option<Time>, watermark: &Watermark, logic: &mut impl Keyed) {
         let barrier = self.keeper.barrier();
         if barrier > self.saved && next.is_none_or(|next| barrier <= next) {
             self.saved = barrier;
@@ -346,7 +346,7 @@ pub fn keyed<'scope, K: Keyed>(
             let frontier = frontier.frontier().first().copied();
             while let Some(entry) = waiting.first_entry().filter(|e| frontier.is_none_or(|f| *e.key() < f)) {
                 if let Some(saving) = &mut saving {
-                    saving.save(Some(*entry.key()), &watermark, &logic);
+                    saving.save(Some(*entry.key()), &watermark, &mut logic);
                 }
                 let (time, messages) = entry.remove_entry();
                 let before = watermark.at(time);
@@ -379,7 +379,7 @@ pub fn keyed<'scope, K: Keyed>(
                 }
             }
             if let Some(saving) = &mut saving {
-                saving.save(frontier, &watermark, &logic);
+                saving.save(frontier, &watermark, &mut logic);
             }
             release(&mut capability, frontier);
         }

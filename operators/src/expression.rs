@@ -360,13 +360,17 @@ mod tests {
             event_time: None,
             receive_time: None,
             frame: None,
-            sequence: 1,
+            sequence: Some(1),
             origin: "venue",
             bid_prices: &bids,
             bid_quantities: &bids,
             ask_prices: &asks,
             ask_quantities: &asks,
             contracts: false,
+            depth: None,
+            checksum: None,
+            price_digits: None,
+            quantity_digits: None,
         };
         books.push(book);
         books.push(BookSnapshot { ask_prices: &[], ..book });

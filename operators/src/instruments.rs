@@ -15,7 +15,7 @@ use model::{Column, Kind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::pages::Pages;
+use crate::pages::{Pages, Snapped};
 
 /// The number of a row that names no instrument.
 pub const NONE: u32 = u32::MAX;
@@ -80,9 +80,9 @@ impl Instruments {
 
     /// The instruments as of now, in the groups that a checkpoint stores: a group has the same instruments in the same
     /// order in every checkpoint of a run (the last one grows), so what has not changed gives the same batch again.
-    pub fn groups(&self) -> impl Iterator<Item = Group> + Send + use<> {
+    pub fn groups(&mut self) -> impl Iterator<Item = Group> + Send + use<> {
         let mut first = 0;
-        self.names.clone().into_groups().map(move |names| {
+        self.names.snapshot().into_groups().map(move |names| {
             let group = Group { first, names };
             first += group.names.len() as u32;
             group
@@ -120,7 +120,7 @@ impl Instruments {
 #[derive(Debug)]
 pub struct Group {
     first: u32,
-    names: Pages<Instrument>,
+    names: Snapped<Instrument>,
 }
 
 impl Group {

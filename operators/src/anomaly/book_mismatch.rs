@@ -60,7 +60,7 @@ impl Detector for Mismatches {
 
     fn settle(&mut self, _: Micros, _: &mut Findings<'_>) {}
 
-    fn snapshot(&self) -> Saved {
+    fn snapshot(&mut self) -> Saved {
         Box::new(|_, _| {})
     }
 

@@ -166,8 +166,8 @@ impl Detector for Crossings {
         }
     }
 
-    fn snapshot(&self) -> Saved {
-        let (mut tracks, held) = (self.tracks.clone().into_groups(), self.reorder.held());
+    fn snapshot(&mut self) -> Saved {
+        let (mut tracks, held) = (self.tracks.snapshot().into_groups(), self.reorder.held());
         Box::new(move |group, states| {
             let tracks = tracks.next().unwrap_or_default();
             for (at, (number, instrument)) in group.iter().enumerate() {

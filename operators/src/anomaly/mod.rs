@@ -72,7 +72,7 @@ pub trait Detector: fmt::Debug {
     /// No row before the watermark will come any more. Called once for each logical time.
     fn settle(&mut self, watermark: Micros, findings: &mut Findings<'_>);
     /// What is kept, as of now. Taking it must not take long.
-    fn snapshot(&self) -> Saved;
+    fn snapshot(&mut self) -> Saved;
     /// Takes over what [`Detector::snapshot`] stored of an instrument.
     fn load(&mut self, number: u32, state: &[u8]);
 }

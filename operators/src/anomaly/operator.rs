@@ -120,9 +120,9 @@ impl Keyed for Detectors {
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
         let instruments = self.instruments.groups();
-        let mut saved: Vec<Saved> = self.running.iter().map(|running| running.detector.snapshot()).collect();
+        let mut saved: Vec<Saved> = self.running.iter_mut().map(|running| running.detector.snapshot()).collect();
         Box::new(move || {
             let groups = instruments.map(|group| {
                 let mut states = StateBuilder::default();

@@ -17,7 +17,6 @@
 //! chapter 4), reduced to a count.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use config::Check;
 use config::values;
@@ -34,7 +33,7 @@ use super::window::{Window, median};
 use super::{Detector, Options, Place, Rows, Saved};
 use crate::cause::Cause;
 use crate::instruments::read_state;
-use crate::pages::Pages;
+use crate::pages::{LARGE, Pages};
 
 /// The detector's name.
 pub const NAME: &str = "price_spike";
@@ -195,7 +194,7 @@ struct Stored {
 struct Spikes {
     options: PriceSpike,
     reorder: Reorder<Trade>,
-    tracks: Pages<Option<Arc<Track>>>,
+    tracks: Pages<Option<Track>, LARGE>,
 }
 
 impl Detector for Spikes {
@@ -221,8 +220,8 @@ impl Detector for Spikes {
         }
     }
 
-    fn snapshot(&self) -> Saved {
-        let (mut tracks, held) = (self.tracks.clone().into_groups(), self.reorder.held());
+    fn snapshot(&mut self) -> Saved {
+        let (mut tracks, held) = (self.tracks.snapshot().into_groups(), self.reorder.held());
         Box::new(move |group, states| {
             let tracks = tracks.next().unwrap_or_default();
             for (at, (number, instrument)) in group.iter().enumerate() {
@@ -258,10 +257,10 @@ impl Detector for Spikes {
 }
 
 /// The state of an instrument, made when it is first asked for.
-fn track<'t>(tracks: &'t mut Pages<Option<Arc<Track>>>, options: &PriceSpike, number: u32) -> &'t mut Track {
+fn track<'t>(tracks: &'t mut Pages<Option<Track>, LARGE>, options: &PriceSpike, number: u32) -> &'t mut Track {
     let window = || Window::new(options.window.micros(), options.max_points as usize);
-    let track = || Arc::new(Track { window: window(), last: None, tick: None, moved: None, run: VecDeque::new() });
-    Arc::make_mut(tracks.entry(number as usize).get_or_insert_with(track))
+    let track = || Track { window: window(), last: None, tick: None, moved: None, run: VecDeque::new() };
+    tracks.entry(number as usize).get_or_insert_with(track)
 }
 
 impl Track {

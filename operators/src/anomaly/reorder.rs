@@ -3,12 +3,14 @@
 use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::time::Micros;
 
 /// Something that happened to an instrument at a time; ordered by the time first.
-pub trait Timed: Ord {
+pub trait Timed: Ord + Clone {
     /// When.
     fn time(&self) -> Micros;
     /// The instrument.
@@ -18,12 +20,47 @@ pub trait Timed: Ord {
 /// Holds rows until the watermark has passed them.
 ///
 /// Most rows of a batch are in order and passed at once, so they are sorted where they are (which is one pass over
-/// what is sorted already); only those that must wait go through a heap.
+/// what is sorted already). Those that must wait stay together as a sorted run, which snapshots share: it never changes,
+/// only where it begins.
 #[derive(Debug)]
 pub struct Reorder<T> {
     fresh: Vec<T>,
-    waiting: BinaryHeap<Reverse<T>>,
+    /// The one with the earliest row first.
+    waiting: BinaryHeap<Reverse<Run<T>>>,
 }
+
+/// Rows in order, of which those from `at` on wait. There is one.
+#[derive(Clone, Debug)]
+struct Run<T> {
+    rows: Arc<Vec<T>>,
+    at: usize,
+}
+
+impl<T: Timed> Run<T> {
+    fn waiting(&self) -> &[T] {
+        &self.rows[self.at..]
+    }
+}
+
+impl<T: Timed> Ord for Run<T> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.waiting().cmp(other.waiting())
+    }
+}
+
+impl<T: Timed> PartialOrd for Run<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Timed> PartialEq for Run<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Timed> Eq for Run<T> {}
 
 impl<T: Timed> Default for Reorder<T> {
     fn default() -> Self {
@@ -42,24 +79,39 @@ impl<T: Timed> Reorder<T> {
         let mut due = std::mem::take(&mut self.fresh);
         due.sort();
         let kept = due.split_off(due.partition_point(|row| row.time() < watermark));
-        self.waiting.extend(kept.into_iter().map(Reverse));
-        if self.waiting.peek().is_some_and(|row| row.0.time() < watermark) {
-            while let Some(row) = self.waiting.peek_mut().filter(|row| row.0.time() < watermark) {
-                due.push(std::collections::binary_heap::PeekMut::pop(row).0);
+        let passed = |run: &Run<T>| run.waiting().partition_point(|row| row.time() < watermark);
+        let before = due.len();
+        while let Some(mut run) = self.waiting.peek_mut() {
+            let end = run.0.at + passed(&run.0);
+            if end == run.0.at {
+                break;
             }
+            due.extend_from_slice(&run.0.rows[run.0.at..end]);
+            if end == run.0.rows.len() {
+                PeekMut::pop(run);
+            } else {
+                run.0.at = end;
+            }
+        }
+        if due.len() > before {
             due.sort();
+        }
+        if !kept.is_empty() {
+            self.waiting.push(Reverse(Run { rows: Arc::new(kept), at: 0 }));
         }
         due
     }
 
-    /// The rows held, for a snapshot: each instrument's, in order. They are copied, being no more than what arrives while
-    /// the watermark lags; they are sorted out by who asks first.
+    /// The rows held, for a snapshot: each instrument's, in order. Runs are shared, and sorted out by who asks first; rows
+    /// that came since the last release are copied, and between two logical times there are none.
     pub fn held(&self) -> Held<T>
     where
-        T: Clone + Send + 'static,
+        T: Send + Sync + 'static,
     {
-        let mut held: Vec<T> = self.fresh.iter().chain(self.waiting.iter().map(|row| &row.0)).cloned().collect();
+        let (mut held, runs) = (self.fresh.clone(), self.waiting.iter().map(|run| run.0.clone()).collect::<Vec<_>>());
         LazyCell::new(Box::new(move || {
+            held.extend(runs.iter().flat_map(|run| run.waiting()).cloned());
+            drop(runs);
             held.sort_unstable();
             let mut by_number: HashMap<u32, Vec<T>> = HashMap::new();
             for row in held {

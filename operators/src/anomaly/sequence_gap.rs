@@ -120,8 +120,8 @@ impl Detector for Gaps {
         }
     }
 
-    fn snapshot(&self) -> Saved {
-        let mut tracks = self.tracks.clone().into_groups();
+    fn snapshot(&mut self) -> Saved {
+        let mut tracks = self.tracks.snapshot().into_groups();
         Box::new(move |group, states| {
             let tracks = tracks.next().unwrap_or_default();
             for ((_, instrument), track) in group.iter().zip(tracks.iter()) {

@@ -8,6 +8,13 @@
 //! The usual time is a quantile of a histogram with four buckets to each doubling, of which older counts fade: it
 //! is right to a fifth, takes a kilobyte and depends on nothing but the times. Long silences are counted in it as
 //! well, so a feed that has become slower for good stops alarming.
+//!
+//! No limit is shorter than `after`, so a channel need not be looked at before its last record plus `after`. Each that may
+//! fall silent stands in a queue by a time that is not later than that; it is put back when its time comes and it
+//! has spoken since. An advance thus costs the records that came and the channels that are due, however many there are.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use config::Check;
 use config::values;
@@ -63,7 +70,7 @@ impl Options for StaleFeed {
 
     fn detector(&self, carried: &[&'static str]) -> Box<dyn Detector> {
         let channels = carried.iter().map(|_| Pages::default()).collect();
-        Box::new(Feeds { options: self.clone(), kinds: carried.to_vec(), reorder: Reorder::default(), channels })
+        Box::new(Feeds { options: self.clone(), kinds: carried.to_vec(), reorder: Reorder::default(), channels, queue: BinaryHeap::new() })
     }
 }
 
@@ -96,6 +103,15 @@ struct Channel {
     stale: Option<Micros>,
     /// Learned where a factor of it counts.
     usual: Intervals,
+    /// The time by which it stands in the queue; any other entry of it there is void.
+    #[serde(skip)]
+    queued: Option<Micros>,
+}
+
+impl Channel {
+    fn new(last: Micros, frame: Option<i64>) -> Self {
+        Channel { last, frame, stale: None, usual: Intervals::default(), queued: None }
+    }
 }
 
 /// What is stored of an instrument: its channels and what waits, by kind.
@@ -113,6 +129,8 @@ struct Feeds {
     reorder: Reorder<Beat>,
     /// The channels of each kind, by instrument.
     channels: Vec<Pages<Option<Channel>>>,
+    /// When to look at which channel: the time that must be passed, the kind and the instrument.
+    queue: BinaryHeap<Reverse<(Micros, usize, u32)>>,
 }
 
 impl Detector for Feeds {
@@ -136,16 +154,15 @@ impl Detector for Feeds {
             (Progress::END, _) => findings.reached(),
             (watermark, _) => watermark,
         };
-        for kind in 0..self.kinds.len() {
-            let silent = |channel: &Option<Channel>| channel.as_ref().is_some_and(|channel| self.options.may_be_silent(channel, now));
-            let silent: Vec<u32> = (0..).zip(self.channels[kind].iter()).filter(|(_, c)| silent(c)).map(|(number, _)| number).collect();
-            silent.into_iter().for_each(|number| self.listen(number, kind, now, findings));
+        for (kind, number) in self.due(now) {
+            self.listen(number, kind, now, findings);
+            self.wait(number, kind, now);
         }
     }
 
-    fn snapshot(&self) -> Saved {
+    fn snapshot(&mut self) -> Saved {
         let kinds = self.kinds.clone();
-        let mut channels: Vec<_> = self.channels.iter().map(|channels| channels.clone().into_groups()).collect();
+        let mut channels: Vec<_> = self.channels.iter_mut().map(|channels| channels.snapshot().into_groups()).collect();
         let held = self.reorder.held();
         Box::new(move |group, states| {
             let channels: Vec<_> = channels.iter_mut().map(|channels| channels.next().unwrap_or_default()).collect();
@@ -162,10 +179,12 @@ impl Detector for Feeds {
 
     fn load(&mut self, number: u32, state: &[u8]) {
         let stored: Stored = read_state(state);
-        let place = |kind: &str| self.kinds.iter().position(|k| *k == kind);
+        let kinds = self.kinds.clone();
+        let place = |kind: &str| kinds.iter().position(|k| *k == kind);
         for (kind, channel) in stored.channels {
             if let Some(kind) = place(&kind) {
                 *self.channels[kind].entry(number as usize) = Some(channel);
+                self.wait(number, kind, Micros::MIN);
             }
         }
         for (kind, time, cause) in stored.waiting {
@@ -183,8 +202,8 @@ impl Feeds {
         let kind = self.kinds[beat.kind];
         let known = self.channels[beat.kind].entry(beat.number as usize);
         let Some(channel) = known else {
-            *known = Some(Channel { last: beat.time, frame: beat.cause.frame, stale: None, usual: Intervals::default() });
-            return;
+            *known = Some(Channel::new(beat.time, beat.cause.frame));
+            return self.wait(beat.number, beat.kind, Micros::MIN);
         };
         let silence = beat.time.saturating_sub(channel.last).max(0);
         if let Some(limit) = channel.stale.take() {
@@ -201,6 +220,43 @@ impl Feeds {
             channel.usual.learn(silence);
         }
         (channel.last, channel.frame) = (channel.last.max(beat.time), beat.cause.frame);
+        // Mostly it stands in the queue by an earlier time, and goes on standing there.
+        if channel.queued.is_none_or(|queued| queued > channel.last.saturating_add(self.options.after.micros())) {
+            self.wait(beat.number, beat.kind, Micros::MIN);
+        }
+    }
+
+    /// The channels whose time in the queue has passed, in the order of kinds and instruments. They stand there no more.
+    fn due(&mut self, now: Micros) -> Vec<(usize, u32)> {
+        let mut due = Vec::new();
+        while let Some(&Reverse((time, kind, number))) = self.queue.peek().filter(|next| next.0.0 < now) {
+            self.queue.pop();
+            if let Some(channel) = self.channels[kind].entry(number as usize)
+                && channel.queued == Some(time)
+            {
+                channel.queued = None;
+                due.push((kind, number));
+            }
+        }
+        due.sort_unstable();
+        due
+    }
+
+    /// Puts a channel into the queue that has been found to speak at `now`. One that is stale, or of which no limit is known,
+    /// cannot become stale before its next record, and that puts it there.
+    fn wait(&mut self, number: u32, kind: usize, now: Micros) {
+        let Some(channel) = self.channels[kind].entry(number as usize) else { return };
+        if channel.stale.is_some() {
+            return;
+        }
+        // The limit is looked up only where `after` alone has passed: the next record may change it.
+        let mut time = channel.last.saturating_add(self.options.after.micros());
+        if time < now {
+            let Some(limit) = self.options.limit(&channel.usual) else { return };
+            time = channel.last.saturating_add(limit);
+        }
+        channel.queued = Some(time);
+        self.queue.push(Reverse((time, kind, number)));
     }
 
     /// Event time has come to `now`: whether the channel has been silent for too long.

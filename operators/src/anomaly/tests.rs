@@ -176,7 +176,7 @@ impl Rig {
                 event_time: m.event_time.unwrap(),
                 receive_time: None,
                 frame: None,
-                sequence: m.sequence,
+                sequence: Some(m.sequence),
                 bid_price: m.prices.map(|p| p.0),
                 bid_quantity: None,
                 ask_price: m.prices.map(|p| p.1),

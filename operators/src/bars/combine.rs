@@ -148,7 +148,7 @@ impl Keyed for Combiner {
         out.emit(Batch::new(&PARTIAL_BAR, self.partials.finish(), origin));
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
         // Every logical time is combined whole, so nothing is held between two.
         Box::new(Vec::new)
     }

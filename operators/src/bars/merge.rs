@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included};
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use differential_dataflow::difference::Semigroup;
@@ -17,7 +16,7 @@ use model::{Batch, Decimal, Origin};
 use super::Windows;
 use super::partial::{Partial, PartialBarBuilder, PartialBarRows, Place};
 use crate::instruments::{Instrument, Instruments};
-use crate::pages::Pages;
+use crate::pages::{LARGE, Pages};
 use crate::{Advance, Keyed, Output, Snapshot};
 
 /// Merges partials into bars.
@@ -36,7 +35,7 @@ pub struct Merger {
 #[derive(Debug)]
 struct Open {
     /// Those of each instrument, in the order of their places.
-    windows: Pages<Arc<Vec<Window>>>,
+    windows: Pages<Vec<Window>, LARGE>,
     /// The instruments that have a window of an interval at a start.
     starts: Vec<BTreeMap<Micros, Vec<u32>>>,
 }
@@ -71,7 +70,7 @@ impl Open {
 
     /// The windows of an instrument, to be changed.
     fn of(&mut self, instrument: u32) -> &mut Vec<Window> {
-        Arc::make_mut(self.windows.entry(instrument as usize))
+        self.windows.entry(instrument as usize)
     }
 }
 
@@ -94,7 +93,7 @@ impl Merger {
         let instruments = self.instruments.resolve(&batch.rows);
         for (row, instrument) in instruments.into_iter().enumerate() {
             let (slot, partial) = (rows.slot.value(row), rows.partial(row));
-            let windows = Arc::make_mut(self.open.windows.entry(instrument as usize));
+            let windows = self.open.windows.entry(instrument as usize);
             for (interval, &length) in self.windows.intervals().iter().enumerate() {
                 let at = (interval, slot.div_euclid(length) * length);
                 let passed = at.1.saturating_add(length) <= advance.before;
@@ -126,7 +125,7 @@ impl Merger {
             for (&start, instruments) in starts[interval].range(passed) {
                 let at = (interval, start);
                 for &instrument in instruments {
-                    let windows = Arc::make_mut(windows.entry(instrument as usize));
+                    let windows = windows.entry(instrument as usize);
                     let place = windows.binary_search_by_key(&at, |w| w.at).expect("the window is open");
                     let window = &mut windows[place];
                     if !window.complete {
@@ -193,8 +192,8 @@ impl Keyed for Merger {
         self.windows.lateness().saturating_add(self.windows.intervals().iter().copied().max().unwrap_or(0))
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let (instruments, open, intervals) = (self.instruments.groups(), self.open.windows.clone(), self.windows.intervals().to_vec());
+    fn snapshot(&mut self) -> Snapshot {
+        let (instruments, open, intervals) = (self.instruments.groups(), self.open.windows.snapshot(), self.windows.intervals().to_vec());
         Box::new(move || {
             let groups = instruments.zip(open.into_groups()).map(|(instruments, open)| {
                 let mut state = PartialBarBuilder::default();

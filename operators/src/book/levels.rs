@@ -114,6 +114,13 @@ impl Side {
         if within.len() <= beyond.len() { within.iter().sum() } else { self.total - beyond.iter().sum::<i128>() }
     }
 
+    /// Removes all but the best levels.
+    pub fn keep(&mut self, levels: usize) {
+        let beyond = self.keys.len().saturating_sub(levels);
+        self.keys.drain(..beyond);
+        self.total -= self.sizes.drain(..beyond).sum::<i128>();
+    }
+
     /// Removes all levels.
     pub fn clear(&mut self) {
         self.keys.clear();

@@ -113,9 +113,10 @@ mod tests {
         let mut book = Book {
             bids: Side::bids(),
             asks: Side::asks(),
-            sequence: 7,
+            sequence: Some(7),
             cause: Cause { event_time: Some(1), receive_time: None, frame: Some(3) },
             contracts: false,
+            depth: None,
             crossed: false,
             oracle_checks: 2,
             oracle_mismatches: 1,

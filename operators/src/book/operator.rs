@@ -1,7 +1,6 @@
 //! The books of all instruments as a [`Keyed`] state machine: rows in, metrics, events and snapshots out.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use model::kinds::{
@@ -18,7 +17,7 @@ use super::state::{Book, Happening, Machine, Watch};
 use super::{Plan, SnapshotPlan};
 use crate::cause::Causes;
 use crate::instruments::{Instrument, Instruments, NONE, StateBuilder, read_state, states};
-use crate::pages::Pages;
+use crate::pages::{LARGE, Pages};
 use crate::rows::bury;
 use crate::{Advance, Keyed, Output, Snapshot};
 
@@ -33,7 +32,7 @@ const MALFORMED: &str = "malformed";
 pub struct Books {
     plan: Plan,
     instruments: Instruments,
-    books: Pages<Arc<Kept>>,
+    books: Pages<Kept, LARGE>,
     awaiting: Awaiting,
     made: Made,
 }
@@ -116,7 +115,7 @@ impl Books {
 
     /// Takes one row. Returns whether it was of use.
     fn step(&mut self, advance: &Advance, number: u32, row: Row<'_>) -> bool {
-        let kept = Arc::make_mut(self.books.entry(number as usize));
+        let kept = self.books.entry(number as usize);
         let mut recorder = Recorder {
             plan: &self.plan,
             instrument: self.instruments.get(number),
@@ -139,7 +138,7 @@ impl Books {
     fn sample(&mut self, watermark: Micros) {
         for number in self.awaiting.take(watermark) {
             if self.due(number).is_some_and(|due| due <= watermark) {
-                let Kept { machine, metrics, snapshots } = Arc::make_mut(self.books.entry(number as usize));
+                let Kept { machine, metrics, snapshots } = self.books.entry(number as usize);
                 let instrument = self.instruments.get(number);
                 // One that is given up gave its last samples when it was.
                 if let Some(book) = machine.book() {
@@ -217,13 +216,13 @@ impl Keyed for Books {
         self.plan.every.into_iter().chain(self.plan.snapshots.map(|s| s.every)).max().unwrap_or(0)
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let (instruments, books) = (self.instruments.groups(), self.books.clone());
+    fn snapshot(&mut self) -> Snapshot {
+        let (instruments, books) = (self.instruments.groups(), self.books.snapshot());
         Box::new(move || {
             let groups = instruments.zip(books.into_groups()).map(|(instruments, books)| {
                 let mut rows = StateBuilder::default();
                 for ((_, instrument), kept) in instruments.iter().zip(books.iter()) {
-                    rows.push(instrument, PART, &**kept);
+                    rows.push(instrument, PART, kept);
                 }
                 rows.finish()
             });
@@ -235,7 +234,7 @@ impl Keyed for Books {
         states(state, &mut self.instruments, |number, _, bytes| {
             let kept: Kept = read_state(bytes);
             self.awaiting.note(number, kept.due(&self.plan));
-            *self.books.entry(number as usize) = Arc::new(kept);
+            *self.books.entry(number as usize) = kept;
         });
     }
 }
@@ -279,6 +278,10 @@ impl Made {
             ask_prices,
             ask_quantities: ask_sizes,
             contracts: book.contracts,
+            depth: None,
+            checksum: None,
+            price_digits: None,
+            quantity_digits: None,
         });
     }
 }
@@ -315,6 +318,11 @@ impl Watch for Recorder<'_> {
         if let Some(plan) = self.plan.snapshots {
             self.snapshots.changed(plan.every, time);
         }
+    }
+
+    fn voided(&mut self) {
+        *self.metrics = Sampling::default();
+        *self.snapshots = Sampling::default();
     }
 
     fn happened(&mut self, happening: Happening<'_>) {

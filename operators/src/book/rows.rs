@@ -1,9 +1,12 @@
 //! Rows of several kinds in the order of their source, as the state machine takes them.
 
+use arrow::array::{DictionaryArray, Int64Array};
+use arrow::datatypes::Int32Type;
 use model::columns::{self, integer, number, numbers};
 use model::kinds::{BOOK_DELTA, BOOK_SNAPSHOT, BookDeltaRows, BookSnapshotRows, QuoteRows};
 use model::{Batch, Origin};
 
+use super::checksum::Checksum;
 use super::levels::Levels;
 use super::oracle::Quote;
 use super::rules::Span;
@@ -54,19 +57,20 @@ impl<'a> View<'a> {
     pub fn row(&self, row: usize, cause: Cause) -> Result<Row<'a>, String> {
         Ok(match self {
             View::Deltas(rows) => {
-                let span = Span {
-                    first: rows.first_sequence.value(row),
-                    last: rows.last_sequence.value(row),
-                    previous: integer(rows.previous_sequence, row),
+                let span = match (integer(rows.first_sequence, row), integer(rows.last_sequence, row)) {
+                    (Some(first), Some(last)) if first > last => {
+                        return Err(format!("the first update {first} is greater than the last, {last}"));
+                    }
+                    (Some(first), Some(last)) => Some(Span { first, last, previous: integer(rows.previous_sequence, row) }),
+                    (None, None) => None,
+                    _ => return Err("it has one of the numbers of its first and last update, but not the other".into()),
                 };
-                if span.first > span.last {
-                    return Err(format!("the first update {} is greater than the last, {}", span.first, span.last));
-                }
+                let checksum = checksum(rows.venue, row, [rows.checksum, rows.price_digits, rows.quantity_digits])?;
                 let bids =
                     Levels::new(numbers(rows.bid_prices, row), numbers(rows.bid_quantities, row)).map_err(|e| format!("bids: {e}"))?;
                 let asks =
                     Levels::new(numbers(rows.ask_prices, row), numbers(rows.ask_quantities, row)).map_err(|e| format!("asks: {e}"))?;
-                Row::Delta(Delta { cause, span, bids, asks, contracts: rows.contracts.value(row) })
+                Row::Delta(Delta { cause, span, bids, asks, contracts: rows.contracts.value(row), checksum })
             }
             View::Snapshots(rows) if columns::label(rows.origin, row) != Some("venue") => Row::Foreign,
             View::Snapshots(rows) => {
@@ -74,7 +78,17 @@ impl<'a> View<'a> {
                     Levels::new(numbers(rows.bid_prices, row), numbers(rows.bid_quantities, row)).map_err(|e| format!("bids: {e}"))?;
                 let asks =
                     Levels::new(numbers(rows.ask_prices, row), numbers(rows.ask_quantities, row)).map_err(|e| format!("asks: {e}"))?;
-                Row::Snapshot(Snapshot { cause, sequence: rows.sequence.value(row), bids, asks, contracts: rows.contracts.value(row) })
+                let checksum = checksum(rows.venue, row, [rows.checksum, rows.price_digits, rows.quantity_digits])?;
+                let depth = integer(rows.depth, row).map(|depth| usize::try_from(depth).map_err(|_| format!("the depth is {depth}")));
+                Row::Snapshot(Snapshot {
+                    cause,
+                    sequence: integer(rows.sequence, row),
+                    bids,
+                    asks,
+                    contracts: rows.contracts.value(row),
+                    depth: depth.transpose()?,
+                    checksum,
+                })
             }
             View::Quotes(rows) => match integer(rows.sequence, row) {
                 None => Row::Foreign,
@@ -90,6 +104,13 @@ impl<'a> View<'a> {
             },
         })
     }
+}
+
+/// The checksum of a row, which stands in three columns: the sum, and the fraction digits of prices and sizes.
+fn checksum(venue: &DictionaryArray<Int32Type>, row: usize, [sum, price, quantity]: [&Int64Array; 3]) -> Result<Option<Checksum>, String> {
+    let Some(sum) = integer(sum, row) else { return Ok(None) };
+    let digits = integer(price, row).zip(integer(quantity, row));
+    Checksum::of(columns::label(venue, row).unwrap_or_default(), sum, digits).map(Some)
 }
 
 /// The rows of batches of one origin, as (batch, row), in the order of their frames. A row without a frame stays

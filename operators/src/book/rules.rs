@@ -4,14 +4,18 @@
 //!
 //! | chain | delta carries | after a snapshot S | after a delta u' | venues |
 //! |---|---|---|---|---|
-//! | contiguous | U..=u | drop u ≤ S; first U ≤ S+1 ≤ u | U ≤ u'+1 | Binance spot |
-//! | linked | U..=u and the update before it, pu | drop u < S; first U ≤ S ≤ u, or pu = S | pu = u' | Binance USD-M and COIN-M |
+//! | contiguous | U..=u | drop u ≤ S; first U ≤ S+1 ≤ u | U ≤ u'+1 | Binance spot, Bybit and Kraken futures (U = u) |
+//! | linked | U..=u and the update before it, pu | drop u < S; first U ≤ S ≤ u, or pu = S | pu = u' | Binance USD-M and COIN-M, Deribit |
 //!
 //! A delta with nothing new (u ≤ u') is a duplicate on both. A contiguous delta may overlap the book: levels
 //! are absolute sizes, so a delta that begins earlier and ends later leaves the right book, and what it repeats
 //! is no loss. A linked delta names its predecessor, so any other predecessor breaks the chain; that pu = S may
 //! follow a snapshot is the same rule, needed where the delta that ends at S itself was not seen.
+//! Kraken's futures number their changes one by one, so U = u. Its spot market numbers none, and has no rule here.
 //! Which chain it is follows from the record: linked where `previous_sequence` is present.
+//!
+//! A snapshot with a smaller number than the book's came late and is of no use, unless the venue has begun to count anew:
+//! [`begins_anew`].
 
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +71,13 @@ impl Span {
     }
 }
 
+/// Whether the venue has begun to count anew with a snapshot of this number, so that it replaces whatever book there is and
+/// whatever waits for one. Bybit's service does so with 1 after a restart, and an option without orders has 0. Numbers of
+/// other venues are far above.
+pub fn begins_anew(sequence: i64) -> bool {
+    (0..=1).contains(&sequence)
+}
+
 impl Fit {
     fn gap(sequence: i64, came: i64) -> Fit {
         Fit::Gap { expected: sequence.saturating_add(1), came }
@@ -112,6 +123,27 @@ mod tests {
         assert_eq!(linked(99, 100, 100).after_delta(100), Fit::Stale);
         assert_eq!(linked(120, 140, 150).after_delta(100), Fit::Gap { expected: 101, came: 121 });
         assert_eq!(linked(99, 101, 150).after_delta(100), Fit::Gap { expected: 101, came: 100 });
+    }
+
+    #[test]
+    fn bybit() {
+        // Every message has the number after that of the message before.
+        assert_eq!(contiguous(100, 100).after_snapshot(100), Fit::Stale);
+        assert_eq!(contiguous(101, 101).after_snapshot(100), Fit::Follows);
+        assert_eq!(contiguous(102, 102).after_delta(101), Fit::Follows);
+        assert_eq!(contiguous(104, 104).after_delta(102), Fit::Gap { expected: 103, came: 104 });
+        // After a restart a snapshot is numbered 1, and the first change 2.
+        assert!(begins_anew(1) && begins_anew(0) && !begins_anew(2) && !begins_anew(-1));
+        assert_eq!(contiguous(2, 2).after_snapshot(1), Fit::Follows);
+    }
+
+    #[test]
+    fn kraken_futures() {
+        // A change is one level with one number, which is one more than the last of its product.
+        assert_eq!(contiguous(101, 101).after_snapshot(100), Fit::Follows);
+        assert_eq!(contiguous(100, 100).after_snapshot(100), Fit::Stale);
+        assert_eq!(contiguous(102, 102).after_delta(101), Fit::Follows);
+        assert_eq!(contiguous(104, 104).after_delta(102), Fit::Gap { expected: 103, came: 104 });
     }
 
     #[test]

@@ -13,7 +13,8 @@
 //!
 //! No I/O and no clock: what happens follows from the calls alone, and what follows is told to a [`Watch`].
 //! Deltas that wait are one unbroken chain (a gap in it throws away what came before, since no snapshot could
-//! bridge it), and they are bounded in number and bytes.
+//! bridge it), and they are bounded in number and bytes. Deltas without numbers cannot wait: where a venue numbers none, its
+//! stream begins with a snapshot and the order of its frames is the chain, which the venue's checksum holds together.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,9 +23,10 @@ use model::Decimal;
 use model::time::Micros;
 use serde::{Deserialize, Serialize};
 
+use super::checksum::{Checksum, Mismatch};
 use super::levels::{Levels, Side};
 use super::oracle::{Oracle, Quote};
-use super::rules::{Fit, Span};
+use super::rules::{Fit, Span, begins_anew};
 use crate::cause::Cause;
 
 /// A change of a book.
@@ -32,14 +34,16 @@ use crate::cause::Cause;
 pub struct Delta<'a> {
     /// Where it came from.
     pub cause: Cause,
-    /// Its update numbers.
-    pub span: Span,
+    /// Its update numbers, where the venue has them.
+    pub span: Option<Span>,
     /// New sizes of bids.
     pub bids: Levels<'a>,
     /// New sizes of asks.
     pub asks: Levels<'a>,
     /// Whether sizes are contracts.
     pub contracts: bool,
+    /// The venue's checksum of the book after it.
+    pub checksum: Option<Checksum>,
 }
 
 /// A whole book, as the venue says.
@@ -47,14 +51,18 @@ pub struct Delta<'a> {
 pub struct Snapshot<'a> {
     /// Where it came from.
     pub cause: Cause,
-    /// The last update that it contains.
-    pub sequence: i64,
+    /// The last update that it contains, where the venue numbers them.
+    pub sequence: Option<i64>,
     /// Its bids.
     pub bids: Levels<'a>,
     /// Its asks.
     pub asks: Levels<'a>,
     /// Whether sizes are contracts.
     pub contracts: bool,
+    /// How many levels a side may have; those farther away are to be dropped.
+    pub depth: Option<usize>,
+    /// The venue's checksum of it.
+    pub checksum: Option<Checksum>,
 }
 
 /// What stands in the `event` column of a book event.
@@ -68,6 +76,8 @@ pub enum Event {
     Live,
     /// Updates are missing.
     Gap,
+    /// The venue's checksum is that of another book.
+    Checksum,
     /// Best bid not below best ask.
     Crossed,
     /// No longer so.
@@ -84,6 +94,7 @@ impl Event {
             Event::Snapshot => "snapshot",
             Event::Live => "live",
             Event::Gap => "gap",
+            Event::Checksum => "checksum",
             Event::Crossed => "crossed",
             Event::Uncrossed => "uncrossed",
             Event::Mismatch => "mismatch",
@@ -112,6 +123,8 @@ pub trait Watch {
     fn leaving(&mut self, book: &Book, until: Option<Micros>);
     /// A delta was applied.
     fn applied(&mut self, book: &Book);
+    /// The book was wrong already before it became known: what is yet to be told of it would be, too.
+    fn voided(&mut self);
     /// Something happened.
     fn happened(&mut self, happening: Happening<'_>);
 }
@@ -136,12 +149,14 @@ pub struct Book {
     pub bids: Side,
     /// The asks.
     pub asks: Side,
-    /// The last update applied.
-    pub sequence: i64,
+    /// The last update applied, where the venue numbers them.
+    pub sequence: Option<i64>,
     /// What made it so.
     pub cause: Cause,
     /// Whether sizes are contracts.
     pub contracts: bool,
+    /// How many levels a side may have.
+    pub depth: Option<usize>,
     /// Best bid not below best ask.
     pub crossed: bool,
     /// Comparisons with the venue's own best bid and ask.
@@ -180,17 +195,19 @@ struct Held {
     bids: (Vec<i128>, Vec<i128>),
     asks: (Vec<i128>, Vec<i128>),
     contracts: bool,
+    checksum: Option<Checksum>,
 }
 
 impl Held {
-    fn of(delta: &Delta<'_>) -> Self {
+    fn of(delta: &Delta<'_>, span: Span) -> Self {
         let own = |levels: Levels<'_>| (levels.prices.to_vec(), levels.sizes.to_vec());
-        Held { cause: delta.cause, span: delta.span, bids: own(delta.bids), asks: own(delta.asks), contracts: delta.contracts }
+        let (bids, asks) = (own(delta.bids), own(delta.asks));
+        Held { cause: delta.cause, span, bids, asks, contracts: delta.contracts, checksum: delta.checksum }
     }
 
     fn delta(&self) -> Delta<'_> {
         let (bids, asks) = (Levels { prices: &self.bids.0, sizes: &self.bids.1 }, Levels { prices: &self.asks.0, sizes: &self.asks.1 });
-        Delta { cause: self.cause, span: self.span, bids, asks, contracts: self.contracts }
+        Delta { cause: self.cause, span: Some(self.span), bids, asks, contracts: self.contracts, checksum: self.checksum }
     }
 
     fn bytes(&self) -> usize {
@@ -216,9 +233,10 @@ impl Default for Machine {
         let book = Book {
             bids: Side::bids(),
             asks: Side::asks(),
-            sequence: 0,
+            sequence: None,
             cause: Cause::default(),
             contracts: false,
+            depth: None,
             crossed: false,
             oracle_checks: 0,
             oracle_mismatches: 0,
@@ -253,18 +271,21 @@ impl Machine {
 
     /// Takes a delta. Returns whether it was of use: applied or kept.
     pub fn delta(&mut self, delta: Delta<'_>, limits: Limits, watch: &mut impl Watch) -> bool {
-        let fit = match self.phase {
-            Phase::Idle | Phase::Buffering => return self.wait(&delta, limits, watch),
-            Phase::Seeded => delta.span.after_snapshot(self.book.sequence),
-            Phase::Live => delta.span.after_delta(self.book.sequence),
+        let fit = match (self.phase, delta.span, self.book.sequence) {
+            (Phase::Idle | Phase::Buffering, Some(span), _) => return self.wait(&delta, span, limits, watch),
+            (Phase::Idle | Phase::Buffering, None, _) => return self.pass_over(&delta, watch),
+            (Phase::Seeded, Some(span), Some(sequence)) => span.after_snapshot(sequence),
+            (Phase::Live, Some(span), Some(sequence)) => span.after_delta(sequence),
+            // Without numbers the order of the frames is the chain.
+            (Phase::Seeded | Phase::Live, ..) => Fit::Follows,
         };
-        match fit {
-            Fit::Stale => self.tally.stale += 1,
-            Fit::Follows => self.follow(&delta, watch),
-            Fit::Gap { expected, came } => {
-                self.invalidate(&delta, expected, came, watch);
-                self.wait(&delta, limits, watch);
+        match (fit, delta.span) {
+            (Fit::Stale, _) => self.tally.stale += 1,
+            (Fit::Gap { expected, came }, Some(span)) => {
+                self.lose(&delta, span, expected, came, watch);
+                self.wait(&delta, span, limits, watch);
             }
+            (Fit::Follows | Fit::Gap { .. }, _) => self.follow(&delta, watch),
         }
         fit != Fit::Stale
     }
@@ -274,20 +295,28 @@ impl Machine {
         match self.phase {
             Phase::Idle => self.seed(&snapshot, 0, watch),
             Phase::Buffering => return self.splice(&snapshot, watch),
-            Phase::Seeded | Phase::Live if snapshot.sequence < self.book.sequence => return false,
-            Phase::Seeded | Phase::Live if snapshot.sequence == self.book.sequence && self.agrees(&snapshot) => {
+            // One without a number is as new as its frame.
+            Phase::Seeded | Phase::Live
+                if snapshot.sequence.is_some_and(|sequence| Some(sequence) < self.book.sequence && !begins_anew(sequence)) =>
+            {
+                return false;
+            }
+            Phase::Seeded | Phase::Live
+                if snapshot.sequence.is_some() && snapshot.sequence == self.book.sequence && self.agrees(&snapshot) =>
+            {
                 let detail = format_args!(
-                    "a snapshot at update {} agrees with the book in all its {} levels",
-                    snapshot.sequence,
+                    "a snapshot{} agrees with the book in all its {} levels",
+                    At(snapshot.sequence),
                     snapshot.bids.len() + snapshot.asks.len()
                 );
                 watch.happened(Happening {
                     event: Event::Snapshot,
                     cause: snapshot.cause,
                     expected: None,
-                    sequence: Some(snapshot.sequence),
+                    sequence: snapshot.sequence,
                     detail,
                 });
+                self.hold_to(snapshot.checksum, snapshot.cause, watch);
             }
             Phase::Seeded | Phase::Live => {
                 watch.leaving(&self.book, None);
@@ -299,28 +328,33 @@ impl Machine {
 
     /// Takes the venue's best bid and ask. Returns whether it is kept to be compared.
     pub fn quote(&mut self, quote: Quote) -> bool {
-        let ahead = self.book().is_none_or(|book| quote.sequence > book.sequence);
+        let ahead = self.book().is_none_or(|book| Some(quote.sequence) > book.sequence);
         if ahead {
             self.oracle.hold(quote);
         }
         ahead
     }
 
+    /// Passes over a delta that no snapshot can be followed by: what it changes is in the next snapshot.
+    fn pass_over(&mut self, delta: &Delta<'_>, watch: &mut impl Watch) -> bool {
+        self.tally.dropped += 1;
+        if self.phase != Phase::Buffering {
+            self.phase = Phase::Buffering;
+            let detail = format_args!("deltas without numbers are passed over until there is a snapshot");
+            watch.happened(Happening { event: Event::Buffering, cause: delta.cause, expected: None, sequence: None, detail });
+        }
+        false
+    }
+
     /// Keeps a delta until there is a snapshot.
-    fn wait(&mut self, delta: &Delta<'_>, limits: Limits, watch: &mut impl Watch) -> bool {
+    fn wait(&mut self, delta: &Delta<'_>, span: Span, limits: Limits, watch: &mut impl Watch) -> bool {
         if self.phase != Phase::Buffering {
             self.phase = Phase::Buffering;
             self.overflowed = false;
-            let detail = format_args!("deltas wait for a snapshot from update {} on", delta.span.first);
-            watch.happened(Happening {
-                event: Event::Buffering,
-                cause: delta.cause,
-                expected: None,
-                sequence: Some(delta.span.last),
-                detail,
-            });
+            let detail = format_args!("deltas wait for a snapshot from update {} on", span.first);
+            watch.happened(Happening { event: Event::Buffering, cause: delta.cause, expected: None, sequence: Some(span.last), detail });
         }
-        match self.waiting.back().map(|last| delta.span.after_delta(last.span.last)) {
+        match self.waiting.back().map(|last| span.after_delta(last.span.last)) {
             Some(Fit::Stale) => {
                 self.tally.stale += 1;
                 return false;
@@ -330,7 +364,7 @@ impl Machine {
                 self.tally.dropped += self.waiting.len() as u64;
                 let detail = format_args!(
                     "{}; {} deltas that waited for a snapshot are useless",
-                    Break { delta, expected, came },
+                    Break { span, expected, came },
                     self.waiting.len()
                 );
                 watch.happened(Happening { event: Event::Gap, cause: delta.cause, expected: Some(expected), sequence: Some(came), detail });
@@ -339,7 +373,7 @@ impl Machine {
             }
             Some(Fit::Follows) | None => {}
         }
-        let held = Held::of(delta);
+        let held = Held::of(delta, span);
         self.waiting_bytes += held.bytes();
         self.waiting.push_back(held);
         self.overflow(limits, watch);
@@ -371,14 +405,21 @@ impl Machine {
 
     /// Puts the waiting deltas on a snapshot.
     fn splice(&mut self, snapshot: &Snapshot<'_>, watch: &mut impl Watch) -> bool {
-        let fit = |held: &Held| held.span.after_snapshot(snapshot.sequence);
+        let Some(sequence) = snapshot.sequence else {
+            // What waits has numbers, and this has none to compare them with.
+            return self.start_over(snapshot, watch);
+        };
+        let fit = |held: &Held| held.span.after_snapshot(sequence);
         let stale = self.waiting.iter().take_while(|held| fit(held) == Fit::Stale).count();
         if let Some(first) = self.waiting.get(stale)
             && let Fit::Gap { expected, .. } = fit(first)
         {
+            if begins_anew(sequence) {
+                // What waits was numbered before.
+                return self.start_over(snapshot, watch);
+            }
             let detail = format_args!(
-                "a snapshot at update {} is older than all {} waiting deltas, which begin at update {}: a newer one is needed",
-                snapshot.sequence,
+                "a snapshot at update {sequence} is older than all {} waiting deltas, which begin at update {}: a newer one is needed",
                 self.waiting.len(),
                 first.span.first
             );
@@ -386,7 +427,7 @@ impl Machine {
                 event: Event::Buffering,
                 cause: snapshot.cause,
                 expected: Some(expected),
-                sequence: Some(snapshot.sequence),
+                sequence: snapshot.sequence,
                 detail,
             });
             return false;
@@ -395,8 +436,22 @@ impl Machine {
         self.seed(snapshot, stale, watch);
         self.waiting_bytes = 0;
         for held in std::mem::take(&mut self.waiting).iter().skip(stale) {
+            if self.book().is_none() {
+                // Its checksum, or that of a delta before this one, is another book's.
+                self.tally.dropped += 1;
+                continue;
+            }
             self.follow(&held.delta(), watch);
         }
+        true
+    }
+
+    /// Makes the book a snapshot that nothing of what waits can follow.
+    fn start_over(&mut self, snapshot: &Snapshot<'_>, watch: &mut impl Watch) -> bool {
+        self.tally.dropped += self.waiting.len() as u64;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.seed(snapshot, 0, watch);
         true
     }
 
@@ -408,43 +463,61 @@ impl Machine {
         self.book.bids.set_all(snapshot.bids);
         self.book.asks.set_all(snapshot.asks);
         self.book.sequence = snapshot.sequence;
+        self.book.depth = snapshot.depth;
         self.book.cause = Cause { event_time: snapshot.cause.event_time.or(self.book.cause.event_time), ..snapshot.cause };
         self.book.contracts = snapshot.contracts;
         let detail = format_args!(
-            "the book is a snapshot at update {} with {} bids and {} asks; {stale} waiting deltas were older",
-            snapshot.sequence,
+            "the book is a snapshot{} with {} bids and {} asks; {stale} waiting deltas were older",
+            At(snapshot.sequence),
             snapshot.bids.len(),
             snapshot.asks.len()
         );
-        watch.happened(Happening {
-            event: Event::Snapshot,
-            cause: snapshot.cause,
-            expected: None,
-            sequence: Some(snapshot.sequence),
-            detail,
-        });
+        watch.happened(Happening { event: Event::Snapshot, cause: snapshot.cause, expected: None, sequence: snapshot.sequence, detail });
         self.cross(snapshot.cause, watch);
+        self.hold_to(snapshot.checksum, snapshot.cause, watch);
     }
 
     /// Applies a delta that continues the book.
     fn follow(&mut self, delta: &Delta<'_>, watch: &mut impl Watch) {
         if self.phase != Phase::Live {
             self.phase = Phase::Live;
-            let detail = format_args!("update {} continues the snapshot at update {}", delta.span.first, self.book.sequence);
-            watch.happened(Happening { event: Event::Live, cause: delta.cause, expected: None, sequence: Some(delta.span.last), detail });
+            let (update, last) = (Update(delta.span.map(|span| span.first)), delta.span.map(|span| span.last));
+            let detail = format_args!("{update} continues the snapshot{}", At(self.book.sequence));
+            watch.happened(Happening { event: Event::Live, cause: delta.cause, expected: None, sequence: last, detail });
         }
         watch.leaving(&self.book, delta.cause.event_time);
         self.book.bids.set_all(delta.bids);
         self.book.asks.set_all(delta.asks);
-        self.book.sequence = delta.span.last;
+        if let Some(depth) = self.book.depth {
+            self.book.bids.keep(depth);
+            self.book.asks.keep(depth);
+        }
+        self.book.sequence = delta.span.map(|span| span.last);
         self.book.cause = delta.cause;
         self.book.contracts = delta.contracts;
         self.tally.applied += 1;
         self.cross(delta.cause, watch);
-        if let Some(quote) = self.oracle.at(self.book.sequence) {
+        if let Some(quote) = self.book.sequence.and_then(|sequence| self.oracle.at(sequence)) {
             self.compare(&quote, watch);
         }
-        watch.applied(&self.book);
+        if self.hold_to(delta.checksum, delta.cause, watch) {
+            watch.applied(&self.book);
+        }
+    }
+
+    /// Holds the book to the venue's checksum; gives it up where that is another's. Returns whether it still stands.
+    fn hold_to(&mut self, checksum: Option<Checksum>, cause: Cause, watch: &mut impl Watch) -> bool {
+        let checked = checksum.map_or(Ok(()), |checksum| checksum.check(&self.book.bids, &self.book.asks));
+        let Err(Mismatch { expected, found }) = checked else { return true };
+        watch.voided();
+        self.give_up(cause, watch);
+        let detail = format_args!(
+            "the venue's checksum is {expected}, that of the book{} {found}: it is invalid until the next snapshot",
+            At(self.book.sequence)
+        );
+        watch.happened(Happening { event: Event::Checksum, cause, expected: None, sequence: self.book.sequence, detail });
+        self.phase = Phase::Buffering;
+        false
     }
 
     /// Tells when the book becomes or stops being crossed.
@@ -454,7 +527,7 @@ impl Machine {
         if std::mem::replace(&mut self.book.crossed, crossed) != crossed {
             let (event, relation) = if crossed { (Event::Crossed, "not below") } else { (Event::Uncrossed, "below") };
             let detail = format_args!("best bid {} is {relation} best ask {}", Level(bid), Level(ask));
-            watch.happened(Happening { event, cause, expected: None, sequence: Some(self.book.sequence), detail });
+            watch.happened(Happening { event, cause, expected: None, sequence: self.book.sequence, detail });
         }
     }
 
@@ -481,7 +554,7 @@ impl Machine {
                 event: Event::Mismatch,
                 cause: self.book.cause,
                 expected: Some(quote.sequence),
-                sequence: Some(self.book.sequence),
+                sequence: self.book.sequence,
                 detail,
             });
         }
@@ -496,48 +569,65 @@ impl Machine {
     }
 
     /// Gives up a book whose chain broke.
-    fn invalidate(&mut self, delta: &Delta<'_>, expected: i64, came: i64, watch: &mut impl Watch) {
+    fn lose(&mut self, delta: &Delta<'_>, span: Span, expected: i64, came: i64, watch: &mut impl Watch) {
         watch.leaving(&self.book, None);
         self.tally.gaps += 1;
+        self.give_up(delta.cause, watch);
+        let detail =
+            format_args!("{}; the book{} is invalid until the next snapshot", Break { span, expected, came }, At(self.book.sequence));
+        watch.happened(Happening { event: Event::Gap, cause: delta.cause, expected: Some(expected), sequence: Some(came), detail });
+    }
+
+    /// Empties a book that cannot be trusted.
+    fn give_up(&mut self, cause: Cause, watch: &mut impl Watch) {
         if std::mem::take(&mut self.book.crossed) {
             let detail = format_args!("the crossed book became invalid");
-            watch.happened(Happening {
-                event: Event::Uncrossed,
-                cause: delta.cause,
-                expected: None,
-                sequence: Some(self.book.sequence),
-                detail,
-            });
+            watch.happened(Happening { event: Event::Uncrossed, cause, expected: None, sequence: self.book.sequence, detail });
         }
-        let detail = format_args!(
-            "{}; the book at update {} is invalid until the next snapshot",
-            Break { delta, expected, came },
-            self.book.sequence
-        );
-        watch.happened(Happening { event: Event::Gap, cause: delta.cause, expected: Some(expected), sequence: Some(came), detail });
         self.book.bids.clear();
         self.book.asks.clear();
     }
 }
 
+/// A change in words.
+struct Update(Option<i64>);
+
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(number) => write!(f, "update {number}"),
+            None => f.write_str("a change"),
+        }
+    }
+}
+
+/// Where a book stands, in words.
+struct At(Option<i64>);
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |sequence| write!(f, " at update {sequence}"))
+    }
+}
+
 /// A broken chain in words.
-struct Break<'a> {
-    delta: &'a Delta<'a>,
+struct Break {
+    span: Span,
     expected: i64,
     came: i64,
 }
 
-impl fmt::Display for Break<'_> {
+impl fmt::Display for Break {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Break { delta, expected, came } = self;
+        let Break { span, expected, came } = self;
         if came > expected {
             write!(f, "updates {expected} to {} are missing", came - 1)?;
         } else {
             write!(f, "update {expected} was expected next")?;
         }
-        match delta.span.previous {
-            Some(previous) => write!(f, ": a delta to update {} came that follows update {previous}", delta.span.last),
-            None => write!(f, ": a delta of updates {} to {} came", delta.span.first, delta.span.last),
+        match span.previous {
+            Some(previous) => write!(f, ": a delta to update {} came that follows update {previous}", span.last),
+            None => write!(f, ": a delta of updates {} to {} came", span.first, span.last),
         }
     }
 }

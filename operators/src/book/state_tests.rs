@@ -10,6 +10,7 @@ struct Log {
     details: Vec<String>,
     applied: Vec<i64>,
     left: Vec<Option<Micros>>,
+    voided: usize,
 }
 
 impl Watch for Log {
@@ -17,7 +18,10 @@ impl Watch for Log {
         self.left.push(until);
     }
     fn applied(&mut self, book: &Book) {
-        self.applied.push(book.sequence);
+        self.applied.extend(book.sequence);
+    }
+    fn voided(&mut self) {
+        self.voided += 1;
     }
     fn happened(&mut self, happening: Happening<'_>) {
         self.events.push((happening.event, happening.expected, happening.sequence));
@@ -56,10 +60,11 @@ impl Rig {
             (bids.iter().copied().unzip(), asks.iter().copied().unzip());
         let delta = Delta {
             cause: cause(last),
-            span: Span { first, last, previous },
+            span: Some(Span { first, last, previous }),
             bids: Levels { prices: &bp, sizes: &bs },
             asks: Levels { prices: &ap, sizes: &az },
             contracts: false,
+            checksum: None,
         };
         self.machine.delta(delta, limits, &mut self.log)
     }
@@ -74,11 +79,32 @@ impl Rig {
             (bids.iter().copied().unzip(), asks.iter().copied().unzip());
         let snapshot = Snapshot {
             cause: cause(sequence),
-            sequence,
+            sequence: Some(sequence),
             bids: Levels { prices: &bp, sizes: &bs },
             asks: Levels { prices: &ap, sizes: &az },
             contracts: false,
+            depth: None,
+            checksum: None,
         };
+        self.machine.snapshot(snapshot, &mut self.log)
+    }
+
+    /// A change without numbers.
+    fn change(&mut self, bids: &[(i128, i128)], asks: &[(i128, i128)], checksum: Checksum) -> bool {
+        let ((bp, bs), (ap, az)): ((Vec<i128>, Vec<i128>), (Vec<i128>, Vec<i128>)) =
+            (bids.iter().copied().unzip(), asks.iter().copied().unzip());
+        let (bids, asks) = (Levels { prices: &bp, sizes: &bs }, Levels { prices: &ap, sizes: &az });
+        let delta = Delta { cause: cause(1), span: None, bids, asks, contracts: false, checksum: Some(checksum) };
+        self.machine.delta(delta, LIMITS, &mut self.log)
+    }
+
+    /// A snapshot without a number.
+    fn whole(&mut self, bids: &[(i128, i128)], asks: &[(i128, i128)], depth: usize, checksum: Checksum) -> bool {
+        let ((bp, bs), (ap, az)): ((Vec<i128>, Vec<i128>), (Vec<i128>, Vec<i128>)) =
+            (bids.iter().copied().unzip(), asks.iter().copied().unzip());
+        let (bids, asks) = (Levels { prices: &bp, sizes: &bs }, Levels { prices: &ap, sizes: &az });
+        let (depth, checksum) = (Some(depth), Some(checksum));
+        let snapshot = Snapshot { cause: cause(1), sequence: None, bids, asks, contracts: false, depth, checksum };
         self.machine.snapshot(snapshot, &mut self.log)
     }
 
@@ -111,7 +137,7 @@ fn buffers_then_splices_then_follows() {
     assert_eq!(book.bids.iter().collect::<Vec<_>>(), [(11, 2), (9, 9)]);
     assert_eq!(book.asks.iter().collect::<Vec<_>>(), [(21, 4)]);
     assert!(rig.spot(13, 13));
-    assert_eq!(rig.machine.book().unwrap().sequence, 13);
+    assert_eq!(rig.machine.book().unwrap().sequence.unwrap(), 13);
     assert_eq!(rig.machine.tally(), Tally { applied: 3, stale: 1, dropped: 0, gaps: 0 });
     assert_eq!(rig.log.left, [Some(9), Some(12), Some(13)]);
 }
@@ -147,7 +173,7 @@ fn a_snapshot_older_than_all_that_waits_is_of_no_use() {
     assert_eq!(rig.log.events.last(), Some(&(Buffering, Some(9), Some(8))));
     assert!(rig.log.details.last().unwrap().contains("a newer one is needed"), "{:?}", rig.log.details);
     assert!(rig.snapshot(9, &[(1, 1)], &[]));
-    assert_eq!((rig.machine.phase(), rig.machine.book().unwrap().sequence), (Phase::Live, 15));
+    assert_eq!((rig.machine.phase(), rig.machine.book().unwrap().sequence.unwrap()), (Phase::Live, 15));
 }
 
 #[test]
@@ -177,7 +203,7 @@ fn a_gap_makes_the_book_invalid_until_the_next_snapshot() {
     assert_eq!(rig.log.left.last(), Some(&None), "the last sample of the valid book is due");
     assert!(rig.spot(17, 18));
     assert!(rig.snapshot(16, &[(5, 5)], &[(6, 6)]));
-    assert_eq!((rig.machine.phase(), rig.machine.book().unwrap().sequence, rig.machine.tally().gaps), (Phase::Live, 18, 1));
+    assert_eq!((rig.machine.phase(), rig.machine.book().unwrap().sequence.unwrap(), rig.machine.tally().gaps), (Phase::Live, 18, 1));
     assert_eq!(rig.machine.book().unwrap().bids.iter().collect::<Vec<_>>(), [(5, 5)]);
 }
 
@@ -199,7 +225,7 @@ fn a_gap_among_what_waits_throws_the_older_part_away() {
     assert_eq!(rig.machine.tally(), Tally { applied: 0, stale: 0, dropped: 2, gaps: 1 });
     assert!(!rig.snapshot(6, &[], &[]));
     assert!(rig.snapshot(9, &[], &[]));
-    assert_eq!(rig.machine.book().unwrap().sequence, 12);
+    assert_eq!(rig.machine.book().unwrap().sequence.unwrap(), 12);
 }
 
 #[test]
@@ -227,7 +253,7 @@ fn what_waits_is_bounded_in_number_and_bytes() {
     assert!(rig.log.details[1].starts_with("no snapshot came while 4 deltas waited"), "{:?}", rig.log.details);
     assert!(!rig.snapshot(3, &[], &[]), "what would follow it was dropped");
     assert!(rig.snapshot(7, &[], &[]));
-    assert_eq!((rig.machine.book().unwrap().sequence, rig.machine.waiting_bytes), (10, 0));
+    assert_eq!((rig.machine.book().unwrap().sequence.unwrap(), rig.machine.waiting_bytes), (10, 0));
 
     let mut rig = Rig::default();
     let many: Vec<(i128, i128)> = (1..=1_000).map(|p| (p, 1)).collect();
@@ -261,7 +287,32 @@ fn snapshots_of_a_live_book_verify_or_replace_it() {
     assert_eq!(rig.log.left.last(), Some(&None));
     assert!(!rig.spot(13, 20));
     assert!(rig.spot(21, 22));
-    assert_eq!((rig.events(), rig.machine.book().unwrap().sequence), (vec![Seed, Live], 22));
+    assert_eq!((rig.events(), rig.machine.book().unwrap().sequence.unwrap()), (vec![Seed, Live], 22));
+}
+
+#[test]
+fn a_snapshot_with_which_the_venue_begins_anew_replaces_the_book() {
+    let mut rig = Rig::default();
+    rig.snapshot(500, &[(5, 1)], &[(6, 1)]);
+    rig.spot(501, 501);
+    rig.events();
+    assert!(!rig.snapshot(2, &[(7, 1)], &[(8, 1)]), "older than the book");
+    assert!(rig.snapshot(1, &[(7, 1)], &[(8, 1)]));
+    assert_eq!((rig.events(), rig.machine.phase()), (vec![Seed], Phase::Seeded));
+    assert_eq!(rig.log.left.last(), Some(&None), "the last sample of the book before is due");
+    assert!(rig.delta(2, 2, None, &[(7, 2)], &[]));
+    let book = rig.machine.book().unwrap();
+    assert_eq!((book.sequence, book.bids.iter().collect::<Vec<_>>()), (Some(2), vec![(7, 2)]));
+    // While deltas of the numbers before wait, nothing that can follow it does.
+    let mut rig = Rig::default();
+    rig.snapshot(500, &[(5, 1)], &[(6, 1)]);
+    rig.spot(502, 502);
+    rig.spot(503, 503);
+    assert!(rig.snapshot(1, &[(7, 1)], &[(8, 1)]));
+    assert!(rig.spot(2, 2));
+    assert_eq!(rig.machine.book().unwrap().sequence, Some(2));
+    assert_eq!(rig.machine.tally(), Tally { applied: 1, stale: 0, dropped: 2, gaps: 1 });
+    assert_eq!(rig.events(), [Seed, Gap, Buffering, Seed, Live]);
 }
 
 #[test]
@@ -325,9 +376,46 @@ fn sizes_in_contracts_are_not_compared_with_sizes_in_the_base_asset() {
     rig.snapshot(1, &[(5, 100)], &[(6, 100)]);
     rig.quote(2, (5, 1), (6, 1));
     let none = Levels { prices: &[], sizes: &[] };
-    let delta = Delta { cause: cause(2), span: Span { first: 2, last: 2, previous: Some(1) }, bids: none, asks: none, contracts: true };
+    let span = Some(Span { first: 2, last: 2, previous: Some(1) });
+    let delta = Delta { cause: cause(2), span, bids: none, asks: none, contracts: true, checksum: None };
     assert!(rig.machine.delta(delta, LIMITS, &mut rig.log));
     assert_eq!((rig.machine.book().unwrap().oracle_checks, rig.machine.book().unwrap().oracle_mismatches), (1, 0));
+}
+
+#[test]
+fn a_book_without_numbers_begins_with_a_snapshot_and_ends_with_a_wrong_checksum() {
+    let mut rig = Rig::default();
+    let mut venue = Naive::default();
+    assert!(!rig.change(&[(10, 1)], &[], venue.checksum()), "nothing that it could follow");
+    assert_eq!((rig.machine.phase(), rig.events(), rig.machine.tally().dropped), (Phase::Buffering, vec![Buffering], 1));
+    for (bid, price) in [(true, 10), (true, 9), (false, 20)] {
+        venue.apply(&Update { bid, price, size: 5 });
+    }
+    assert!(rig.whole(&[(10, 5), (9, 5)], &[(20, 5)], 2, venue.checksum()));
+    venue.apply(&Update { bid: true, price: 11, size: 3 });
+    venue.bids.remove(&9);
+    assert!(rig.change(&[(11, 3)], &[], venue.checksum()), "the level at 9 is beyond the depth");
+    assert_eq!((rig.machine.phase(), rig.events()), (Phase::Live, vec![Seed, Live]));
+    assert_eq!(rig.log.details[2], "a change continues the snapshot");
+    assert_eq!(rig.machine.book().unwrap().bids.iter().collect::<Vec<_>>(), [(11, 3), (10, 5)]);
+    // One is lost, and the next tells it.
+    venue.apply(&Update { bid: false, price: 20, size: 4 });
+    venue.apply(&Update { bid: true, price: 11, size: 2 });
+    assert!(rig.change(&[(11, 2)], &[], venue.checksum()));
+    assert_eq!((rig.machine.book().is_none(), rig.events(), rig.log.voided), (true, vec![Event::Checksum], 1));
+    assert!(rig.log.details[3].contains("it is invalid until the next snapshot"), "{}", rig.log.details[3]);
+    assert!(!rig.change(&[(11, 2)], &[], venue.checksum()));
+    assert!(rig.whole(&[(11, 2), (10, 5)], &[(20, 4)], 2, venue.checksum()));
+    assert_eq!((rig.machine.phase(), rig.events()), (Phase::Seeded, vec![Seed]));
+    // A snapshot without a number replaces a book that has one.
+    let mut numbered = Rig::default();
+    numbered.snapshot(7, &[(10, 1)], &[(20, 1)]);
+    assert!(numbered.whole(&[(11, 2), (10, 5)], &[(20, 4)], 2, venue.checksum()));
+    assert_eq!(numbered.machine.book().unwrap().sequence, None);
+    // A snapshot is held to its checksum as well.
+    venue.apply(&Update { bid: false, price: 20, size: 3 });
+    assert!(rig.whole(&[(11, 2), (10, 5)], &[(20, 4)], 2, venue.checksum()));
+    assert_eq!((rig.machine.book().is_none(), rig.events()), (true, vec![Seed, Event::Checksum]));
 }
 
 /// A book kept in the plainest way, told only what survives.
@@ -346,6 +434,19 @@ struct Update {
 }
 
 impl Naive {
+    /// The best levels of both sides, best first.
+    fn window(&self, depth: usize) -> (Vec<(i128, i128)>, Vec<(i128, i128)>) {
+        let own = |(price, size): (&i128, &i128)| (*price, *size);
+        (self.bids.iter().rev().take(depth).map(own).collect(), self.asks.iter().take(depth).map(own).collect())
+    }
+
+    /// Kraken's, of numbers with twelve fraction digits.
+    fn checksum(&self) -> Checksum {
+        let (bids, asks) = self.window(10);
+        let text: String = asks.iter().chain(&bids).map(|(price, size)| format!("{price}{size}")).collect();
+        Checksum::of("kraken", crc32fast::hash(text.as_bytes()).into(), Some((12, 12))).unwrap()
+    }
+
     fn apply(&mut self, update: &Update) {
         let side = if update.bid { &mut self.bids } else { &mut self.asks };
         if update.size == 0 {
@@ -414,7 +515,7 @@ proptest! {
                     at = end;
                     prop_assert_eq!(rig.machine.book().is_none(), broken);
                     if let Some(book) = rig.machine.book() {
-                        prop_assert_eq!(book.sequence, at as i64);
+                        prop_assert_eq!(book.sequence, Some(at as i64));
                     }
                 }
                 Fault::Snapshot => {
@@ -430,11 +531,55 @@ proptest! {
             }
             if matches!(fault, Fault::Lose) { at = end; }
             if let Some(book) = rig.machine.book() {
-                let truth = &venue[book.sequence as usize];
+                let truth = &venue[book.sequence.unwrap() as usize];
                 let ours = Naive { bids: book.bids.iter().collect(), asks: book.asks.iter().collect() };
                 prop_assert_eq!(&ours, truth);
             }
             prop_assert_eq!(rig.machine.tally().gaps, gaps);
+        }
+    }
+
+    /// A venue that numbers nothing sends changes of its best levels, of which some are lost, and now and then a snapshot. A
+    /// checksum of the best ten levels comes with each. What is lost farther away may stay unknown until it comes near;
+    /// the best ten are the venue's, or there is no book.
+    #[test]
+    fn a_book_without_numbers_is_held_together_by_checksums(
+        updates in proptest::collection::vec((any::<bool>(), 1_i128..60, 0_i128..4), 10..300),
+        faults in proptest::collection::vec(fault(), 300),
+        depth in 10_usize..20,
+    ) {
+        let mut venue = Naive::default();
+        let mut rig = Rig::default();
+        for ((bid, price, size), fault) in updates.into_iter().zip(faults) {
+            let before = venue.window(depth);
+            // Bids lie below asks.
+            venue.apply(&Update { bid, price: if bid { price } else { price + 100 }, size });
+            let after = venue.window(depth);
+            let changes = |before: &[(i128, i128)], after: &[(i128, i128)], gone: &dyn Fn(i128) -> bool| {
+                let set = after.iter().filter(|level| !before.contains(level)).copied();
+                // A level that others push out is not told of.
+                let removed = before.iter().filter(|(price, _)| gone(*price)).map(|(price, _)| (*price, 0));
+                removed.chain(set).collect::<Vec<_>>()
+            };
+            let bids = changes(&before.0, &after.0, &|price| !venue.bids.contains_key(&price));
+            let asks = changes(&before.1, &after.1, &|price| !venue.asks.contains_key(&price));
+            let checksum = venue.checksum();
+            match fault {
+                Fault::Lose => {}
+                Fault::None | Fault::Repeat => {
+                    rig.change(&bids, &asks, checksum);
+                }
+                Fault::Snapshot => {
+                    rig.whole(&after.0, &after.1, depth, checksum);
+                    prop_assert!(rig.machine.book().is_some());
+                }
+            }
+            if let (Some(book), Fault::None | Fault::Repeat | Fault::Snapshot) = (rig.machine.book(), fault) {
+                let top = |side: &Side| side.iter().take(10).collect::<Vec<_>>();
+                let truth = venue.window(10);
+                prop_assert_eq!((top(&book.bids), top(&book.asks)), truth);
+                prop_assert!(book.bids.len() <= depth && book.asks.len() <= depth);
+            }
         }
     }
 

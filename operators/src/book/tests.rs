@@ -66,13 +66,17 @@ impl Rows {
                 event_time: millis("E"),
                 receive_time,
                 frame,
-                sequence,
+                sequence: Some(sequence),
                 origin: "venue",
                 bid_prices: &bid_prices,
                 bid_quantities: &bid_quantities,
                 ask_prices: &ask_prices,
                 ask_quantities: &ask_quantities,
                 contracts: false,
+                depth: None,
+                checksum: None,
+                price_digits: None,
+                quantity_digits: None,
             });
         } else if data["e"] == "depthUpdate" {
             let ((bid_prices, bid_quantities), (ask_prices, ask_quantities)) = (levels("b"), levels("a"));
@@ -85,14 +89,17 @@ impl Rows {
                 event_time,
                 receive_time,
                 frame,
-                first_sequence: number("U").unwrap(),
-                last_sequence: number("u").unwrap(),
+                first_sequence: Some(number("U").unwrap()),
+                last_sequence: Some(number("u").unwrap()),
                 previous_sequence: number("pu"),
                 bid_prices: &bid_prices,
                 bid_quantities: &bid_quantities,
                 ask_prices: &ask_prices,
                 ask_quantities: &ask_quantities,
                 contracts: false,
+                checksum: None,
+                price_digits: None,
+                quantity_digits: None,
             });
         } else if data.get("A").is_some() {
             self.quotes.push(Quote {
@@ -206,7 +213,7 @@ fn check_expected(rig: &Rig, symbol: &str, name: &str) {
     assert_eq!(Some(tally.applied), counts["depth_applied"].as_u64());
     assert_eq!(Some(tally.stale), counts["depth_dropped_stale"].as_u64());
     assert_eq!((Some(tally.gaps), tally.dropped), (expected["sequence_gaps"].as_u64(), 0));
-    assert_eq!(Some(book.sequence), expected["last_u"].as_i64());
+    assert_eq!(book.sequence, expected["last_u"].as_i64());
     assert_eq!((Some(book.oracle_checks), book.oracle_mismatches), (expected["bookticker_oracle_matches"].as_i64(), 0));
     let decimal = |value: &Value| value.as_str().unwrap().parse::<Decimal>().unwrap().units();
     let top = |side: &Side| side.iter().take(5).collect::<Vec<_>>();
@@ -221,7 +228,7 @@ fn check_expected(rig: &Rig, symbol: &str, name: &str) {
     assert_eq!(Some(metrics.sequence.len() as u64), counts["depth_applied"].as_u64());
     let end = metrics.sequence.len() - 1;
     assert_eq!(
-        (metrics.sequence.value(end), metrics.oracle_checks.value(end), metrics.bid_levels.value(end)),
+        (Some(metrics.sequence.value(end)), metrics.oracle_checks.value(end), metrics.bid_levels.value(end)),
         (book.sequence, book.oracle_checks, book.bids.len() as i64)
     );
     assert_eq!((metrics.bid_total.value(end), metrics.ask_total.value(end)), (book.bids.total(), book.asks.total()));
@@ -232,7 +239,7 @@ fn check_expected(rig: &Rig, symbol: &str, name: &str) {
     let snapshots = rig.rows(&BOOK_SNAPSHOT);
     let snapshots = BookSnapshotRows::of(&snapshots).unwrap();
     let end = snapshots.sequence.len() - 1;
-    assert_eq!((snapshots.sequence.value(end), columns::numbers(snapshots.bid_prices, end).len()), (book.sequence, book.bids.len()));
+    assert_eq!((Some(snapshots.sequence.value(end)), columns::numbers(snapshots.bid_prices, end).len()), (book.sequence, book.bids.len()));
     assert_eq!(columns::numbers(snapshots.ask_quantities, end).iter().sum::<i128>(), book.asks.total());
     let totals = rig.account.totals();
     assert!(totals.balances() && totals.received == rig.received as u64, "{totals:?}");
@@ -271,6 +278,140 @@ fn one_advance_or_many_give_the_same_rows() {
     }
 }
 
+/// What the sockets of a recording of thirty seconds received; `None`, said, where it is missing.
+fn thirty_seconds(name: &str) -> Option<Vec<String>> {
+    let Some(folder) = recordings() else {
+        let mut stderr = std::io::stderr();
+        std::io::Write::write_all(&mut stderr, format!("skipped: needs the recording {name}\n").as_bytes()).unwrap();
+        return None;
+    };
+    let file = std::fs::File::open(folder.join("../thirty_seconds").join(name)).unwrap();
+    let lines = BufReader::new(flate2::read::MultiGzDecoder::new(file)).lines().map(Result::unwrap);
+    let frames = lines.filter(|line| !line.starts_with("wss:")).filter_map(|line| line.split_once(": ").map(|(_, frame)| frame.to_owned()));
+    // Some were written down as Python writes bytes.
+    Some(frames.map(|frame| frame.strip_prefix("b'").and_then(|rest| rest.strip_suffix('\'')).unwrap_or(&frame).to_owned()).collect())
+}
+
+/// Levels as texts, and the most fraction digits of prices and of sizes.
+fn levels(list: &Value) -> (Vec<Decimal>, Vec<Decimal>, [i64; 2]) {
+    let (mut prices, mut sizes, mut digits) = (Vec::new(), Vec::new(), [0; 2]);
+    for level in list.as_array().into_iter().flatten() {
+        for (at, numbers) in [&mut prices, &mut sizes].into_iter().enumerate() {
+            let text = level[at].as_str().unwrap();
+            numbers.push(text.parse().unwrap());
+            digits[at] = digits[at].max(text.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i64));
+        }
+    }
+    (prices, sizes, digits)
+}
+
+/// A change of a book, or the whole of it, without numbers.
+fn unnumbered(rows: &mut Rows, venue: &str, symbol: &str, frame: i64, [bids, asks]: [&Value; 2], whole: bool, checksum: Option<i64>) {
+    let ((bid_prices, bid_quantities, bid_digits), (ask_prices, ask_quantities, ask_digits)) = (levels(bids), levels(asks));
+    let digits = (venue == "kraken").then(|| [0, 1].map(|at| bid_digits[at].max(ask_digits[at])));
+    let (price_digits, quantity_digits) = (digits.map(|d| d[0]), digits.map(|d| d[1]));
+    // That of the recorded books.
+    let depth = (venue == "kraken").then_some(1_000);
+    let (market, receive_time) = ("spot", None);
+    if whole {
+        rows.snapshots.push(BookSnapshot {
+            venue,
+            market,
+            symbol,
+            event_time: Some(frame),
+            receive_time,
+            frame: Some(frame),
+            sequence: None,
+            origin: "venue",
+            bid_prices: &bid_prices,
+            bid_quantities: &bid_quantities,
+            ask_prices: &ask_prices,
+            ask_quantities: &ask_quantities,
+            contracts: false,
+            depth,
+            checksum,
+            price_digits,
+            quantity_digits,
+        });
+    } else {
+        rows.deltas.push(BookDelta {
+            venue,
+            market,
+            symbol,
+            event_time: frame,
+            receive_time,
+            frame: Some(frame),
+            first_sequence: None,
+            last_sequence: None,
+            previous_sequence: None,
+            bid_prices: &bid_prices,
+            bid_quantities: &bid_quantities,
+            ask_prices: &ask_prices,
+            ask_quantities: &ask_quantities,
+            contracts: false,
+            checksum,
+            price_digits,
+            quantity_digits,
+        });
+    }
+}
+
+/// The events and the number of deltas applied of recorded books that only checksums hold together, with one change left out.
+fn checked_books(venue: &str, lost: Option<usize>) -> Option<(Vec<String>, u64, usize)> {
+    let (mut rig, mut rows, mut changes) = (Rig::new(plan("{}")), Rows::default(), 0);
+    let mut books = std::collections::BTreeSet::new();
+    for (frame, text) in (1..).zip(thirty_seconds(if venue == "kraken" { "KRAKEN.ws.50.0.gz" } else { "OKX.ws.1.0.gz" })?) {
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let absent = Value::Null;
+        match venue {
+            "kraken" => {
+                let Some([_, parts @ .., _, pair]) = json.as_array().map(Vec::as_slice) else { continue };
+                let part = |name: &str| parts.iter().find_map(|part| part.get(name)).unwrap_or(&absent);
+                let symbol = pair.as_str().unwrap();
+                books.insert(symbol.to_owned());
+                if !part("as").is_null() {
+                    unnumbered(&mut rows, venue, symbol, frame, [part("bs"), part("as")], true, None);
+                } else {
+                    changes += 1;
+                    let checksum = part("c").as_str().unwrap().parse().unwrap();
+                    if lost != Some(changes) {
+                        unnumbered(&mut rows, venue, symbol, frame, [part("b"), part("a")], false, Some(checksum));
+                    }
+                }
+            }
+            _ => {
+                let (Some("books"), Some(data)) = (json["arg"]["channel"].as_str(), json["data"].get(0)) else { continue };
+                let (symbol, whole) = (json["arg"]["instId"].as_str().unwrap(), json["action"] == "snapshot");
+                books.insert(symbol.to_owned());
+                changes += usize::from(!whole);
+                if whole || lost != Some(changes) {
+                    unnumbered(&mut rows, venue, symbol, frame, [&data["bids"], &data["asks"]], whole, data["checksum"].as_i64());
+                }
+            }
+        }
+    }
+    rig.advance(rows.batches(1), Progress::END);
+    let events = rig.rows(&BOOK_EVENT);
+    let events = BookEventRows::of(&events).unwrap();
+    let labels = (0..events.event.len()).map(|row| columns::label(events.event, row).unwrap().to_owned()).collect();
+    let applied = books.iter().map(|symbol| rig.books.machine(symbol).unwrap().tally().applied).sum();
+    Some((labels, applied, changes))
+}
+
+#[test]
+fn recorded_books_agree_with_every_checksum_of_their_venue() {
+    for (venue, books, all) in [("kraken", 10, 4_269), ("okx", 3, 287)] {
+        let Some((events, applied, changes)) = checked_books(venue, None) else { return };
+        let count = |wanted: &str| events.iter().filter(|event| *event == wanted).count();
+        assert_eq!((changes, applied), (all, all as u64), "{venue}: {events:?}");
+        assert_eq!((count("snapshot"), count("live"), count("checksum")), (books, books, 0), "{venue}");
+        // One that is lost is told by the next, and the book is gone.
+        let (events, applied, _) = checked_books(venue, Some(4)).unwrap();
+        assert_eq!(events.iter().filter(|event| *event == "checksum").count(), 1, "{venue}");
+        assert!(applied < all as u64 - 1, "{venue}: {applied}");
+    }
+}
+
 /// A delta of one bid, the size of which is its number.
 fn delta(rows: &mut Rows, symbol: &str, event_time: i64, first: i64, last: i64) {
     let (price, size) = (Decimal::from_integer(100 + last % 7), Decimal::from_integer(last % 4));
@@ -281,14 +422,17 @@ fn delta(rows: &mut Rows, symbol: &str, event_time: i64, first: i64, last: i64) 
         event_time,
         receive_time: None,
         frame: Some(event_time),
-        first_sequence: first,
-        last_sequence: last,
+        first_sequence: Some(first),
+        last_sequence: Some(last),
         previous_sequence: None,
         bid_prices: &[price],
         bid_quantities: &[size],
         ask_prices: &[],
         ask_quantities: &[],
         contracts: false,
+        checksum: None,
+        price_digits: None,
+        quantity_digits: None,
     });
 }
 
@@ -300,13 +444,17 @@ fn snapshot(rows: &mut Rows, symbol: &str, frame: i64, sequence: i64, origin: &s
         event_time: None,
         receive_time: None,
         frame: Some(frame),
-        sequence,
+        sequence: Some(sequence),
         origin,
         bid_prices: &[Decimal::from_integer(100)],
         bid_quantities: &[Decimal::ONE],
         ask_prices: &[Decimal::from_integer(200)],
         ask_quantities: &[Decimal::ONE],
         contracts: false,
+        depth: None,
+        checksum: None,
+        price_digits: None,
+        quantity_digits: None,
     });
 }
 
@@ -378,14 +526,17 @@ fn every_row_is_accounted_for() {
         event_time: 9,
         receive_time: None,
         frame: Some(9),
-        first_sequence: 13,
-        last_sequence: 13,
+        first_sequence: Some(13),
+        last_sequence: Some(13),
         previous_sequence: None,
         bid_prices: &[Decimal::ONE],
         bid_quantities: &["-1".parse().unwrap()],
         ask_prices: &[],
         ask_quantities: &[],
         contracts: false,
+        checksum: None,
+        price_digits: None,
+        quantity_digits: None,
     });
     rig.advance(rows.batches(1), Progress::END);
     let totals = rig.account.totals();
@@ -415,7 +566,7 @@ fn kinds_are_merged_by_frame() {
     quote(&mut rows, "A", 6, Some(6));
     rig.advance(rows.batches(1), Progress::END);
     let book = rig.books.machine("A").unwrap().book().unwrap();
-    assert_eq!((book.sequence, book.oracle_checks, book.oracle_mismatches), (6, 1, 1));
+    assert_eq!((book.sequence, book.oracle_checks, book.oracle_mismatches), (Some(6), 1, 1));
 }
 
 proptest! {

@@ -425,14 +425,20 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    /// Passes `["1.5","2.25"]`, a level of a book, and reads both numbers. `None`, having passed nothing, where
-    /// the value is anything else or the numbers are not plain.
+    /// Passes `["1.5","2.25"]`, a level of a book, and reads both numbers; further numbers in it are passed over. `None`,
+    /// having passed nothing, where the value is anything else or the numbers are not plain.
     #[inline]
     pub fn level(&mut self) -> Option<(Decimal, Decimal)> {
         let (price, rest) = short(self.rest.strip_prefix(b"[\"")?)?;
-        let (quantity, rest) = short(rest.strip_prefix(b"\",\"")?)?;
-        self.rest = rest.strip_prefix(b"\"]")?;
-        Some((price, quantity))
+        let (quantity, mut rest) = short(rest.strip_prefix(b"\",\"")?)?;
+        loop {
+            if let Some(behind) = rest.strip_prefix(b"\"]") {
+                self.rest = behind;
+                return Some((price, quantity));
+            }
+            rest = rest.strip_prefix(b"\",\"")?;
+            rest = &rest[rest.iter().position(|byte| !matches!(byte, b'.' | b'0'..=b'9'))?..];
+        }
     }
 }
 

@@ -11,13 +11,109 @@ use model::dialect::Dialect;
 use model::instrument::Listing;
 
 pub mod binance;
+pub mod bybit;
+pub mod coinbase;
+pub mod deribit;
 pub mod digits;
+mod fields;
+#[cfg(test)]
+mod fuzz;
 pub mod json;
+pub mod kraken;
+mod reading;
+mod symbols;
+#[cfg(test)]
+mod testing;
 
 use binance::{Binance, Exchange};
+use bybit::{Bybit, Category};
+use coinbase::{Api, Coinbase};
+use deribit::Deribit;
+use kraken::{Kraken, KrakenFutures};
+
+/// A venue's protocol, as it is found by its name.
+struct Protocol {
+    name: &'static str,
+    make: fn(Arc<Instruments>) -> Box<dyn Dialect>,
+    instruments: fn(&[u8]) -> Result<Listings, String>,
+}
+
+const PROTOCOLS: [Protocol; 12] = [
+    Protocol {
+        name: "binance_spot",
+        make: |listed| Box::new(Binance::new(Exchange::Spot, listed)),
+        instruments: |listing| binance::instruments(Exchange::Spot, listing),
+    },
+    Protocol {
+        name: "binance_usdm",
+        make: |listed| Box::new(Binance::new(Exchange::UsdM, listed)),
+        instruments: |listing| binance::instruments(Exchange::UsdM, listing),
+    },
+    Protocol {
+        name: "binance_coinm",
+        make: |listed| Box::new(Binance::new(Exchange::CoinM, listed)),
+        instruments: |listing| binance::instruments(Exchange::CoinM, listing),
+    },
+    Protocol {
+        name: "coinbase_exchange",
+        make: |listed| Box::new(Coinbase::new(Api::Exchange, listed)),
+        instruments: coinbase::instruments,
+    },
+    Protocol {
+        name: "coinbase_advanced",
+        make: |listed| Box::new(Coinbase::new(Api::Advanced, listed)),
+        instruments: coinbase::instruments,
+    },
+    Protocol {
+        name: "bybit_spot",
+        make: |listed| Box::new(Bybit::new(Category::Spot, listed)),
+        instruments: |listing| bybit::instruments(Category::Spot, listing),
+    },
+    Protocol {
+        name: "bybit_linear",
+        make: |listed| Box::new(Bybit::new(Category::Linear, listed)),
+        instruments: |listing| bybit::instruments(Category::Linear, listing),
+    },
+    Protocol {
+        name: "bybit_inverse",
+        make: |listed| Box::new(Bybit::new(Category::Inverse, listed)),
+        instruments: |listing| bybit::instruments(Category::Inverse, listing),
+    },
+    Protocol {
+        name: "bybit_option",
+        make: |listed| Box::new(Bybit::new(Category::Option, listed)),
+        instruments: |listing| bybit::instruments(Category::Option, listing),
+    },
+    Protocol { name: "kraken", make: |listed| Box::new(Kraken::new(listed)), instruments: kraken::pairs },
+    Protocol { name: "kraken_futures", make: |listed| Box::new(KrakenFutures::new(listed)), instruments: kraken::products },
+    Protocol { name: "deribit", make: |listed| Box::new(Deribit::new(listed)), instruments: deribit::instruments },
+];
 
 /// Names of every dialect, as `dialect = "…"` has them.
-pub const NAMES: [&str; 3] = ["binance_spot", "binance_usdm", "binance_coinm"];
+pub const NAMES: [&str; PROTOCOLS.len()] = {
+    let mut names = [""; PROTOCOLS.len()];
+    let mut i = 0;
+    while i < names.len() {
+        names[i] = PROTOCOLS[i].name;
+        i += 1;
+    }
+    names
+};
+
+/// Every reason for which a frame is refused.
+pub const REASONS: [&str; 11] = [
+    "malformed",
+    "unknown_event",
+    "missing_field",
+    "wrong_type",
+    "bad_number",
+    "overflow",
+    "bad_time",
+    "no_time",
+    "unknown_instrument",
+    "not_a_trade",
+    "venue_error",
+];
 
 /// The dialect of this name, knowing no listings.
 pub fn make(name: &str) -> Option<Box<dyn Dialect>> {
@@ -26,6 +122,9 @@ pub fn make(name: &str) -> Option<Box<dyn Dialect>> {
 
 /// Instruments by the venue's own symbols.
 pub type Instruments = HashMap<Box<str>, Listing, ahash::RandomState>;
+
+/// Instruments of a listing, in its order.
+type Listings = Vec<(Box<str>, Listing)>;
 
 /// The dialects of a pipeline, with the listings that its sources know.
 #[derive(Clone, Debug, Default)]
@@ -40,16 +139,19 @@ impl Dialects {
     /// # Errors
     /// Says what about the listing cannot be read, or that there is no such dialect.
     pub fn learn(&mut self, dialect: &str, listing: &[u8]) -> Result<(), String> {
-        let name = NAMES.into_iter().find(|n| *n == dialect).ok_or_else(|| format!("there is no dialect `{dialect}`"))?;
-        let exchange = Exchange::of(name).expect("every dialect is one of Binance's");
-        let instruments = binance::instruments(exchange, listing)?;
-        Arc::make_mut(self.listings.entry(name).or_default()).extend(instruments);
+        let protocol = protocol(dialect).ok_or_else(|| format!("there is no dialect `{dialect}`"))?;
+        let instruments = (protocol.instruments)(listing)?;
+        Arc::make_mut(self.listings.entry(protocol.name).or_default()).extend(instruments);
         Ok(())
     }
 
     /// The dialect of this name.
     pub fn make(&self, name: &str) -> Option<Box<dyn Dialect>> {
-        let exchange = Exchange::of(name)?;
-        Some(Box::new(Binance::new(exchange, self.listings.get(name).cloned().unwrap_or_default())))
+        let protocol = protocol(name)?;
+        Some((protocol.make)(self.listings.get(name).cloned().unwrap_or_default()))
     }
+}
+
+fn protocol(name: &str) -> Option<Protocol> {
+    PROTOCOLS.into_iter().find(|protocol| protocol.name == name)
 }

@@ -7,37 +7,26 @@ use std::borrow::Cow;
 
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
-use model::instrument::{Contract, Listing};
-use model::kinds::{BookDelta, BookSnapshot, FundingRate, IndexPrice, Liquidation, MarkPrice, Quote, Trade};
+use model::instrument::Listing;
+use model::kinds::{BookDelta, BookSnapshot, FundingRate, IndexPrice, Liquidation, MarkPrice, Quote, Trade, VenueStatus};
 use model::time::Micros;
 
-use super::fields::{Event, Refusal, Side, excerpt, missing, refuse};
-use super::symbols::Symbols;
-use crate::dialect::json::{self, Token};
+use super::answers::topic_symbol;
+use super::fields::Letters;
+use super::symbols::Exchange;
+use crate::dialect::fields::{Event, Refusal, missing, refuse};
+use crate::dialect::reading::{Levels, Pass, best, find, in_base, named, some_time};
+use crate::dialect::symbols::Symbols;
 
 /// The venue in every record.
 pub(super) const VENUE: &str = "binance";
 
-/// Whether records are pushed, or an event of a list is only checked before any is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
-    Check,
-    Push,
-}
-
-/// Both sides of a book.
-#[derive(Debug, Default)]
-pub(super) struct Levels {
-    bids: Side,
-    asks: Side,
-}
-
 /// An event being read.
 pub(super) struct Reading<'a> {
-    pub(super) event: Event<'a>,
+    pub(super) event: Event<'a, Letters>,
     pub(super) frame: FrameRef<'a>,
     pub(super) pass: Pass,
-    pub(super) symbols: &'a mut Symbols,
+    pub(super) symbols: &'a mut Symbols<Exchange>,
     pub(super) levels: &'a mut Levels,
 }
 
@@ -72,7 +61,7 @@ impl<'a> Reading<'a> {
     fn push_trade(
         self,
         builder: &mut model::kinds::TradeBuilder,
-        event: Event<'_>,
+        event: Event<'_, Letters>,
         frame: FrameRef<'_>,
         pass: Pass,
         trade_id: &str,
@@ -84,7 +73,7 @@ impl<'a> Reading<'a> {
         if price == Decimal::ZERO || size == Decimal::ZERO {
             return Err(refuse("not_a_trade", format!("price `p` is {price} and size `q` is {size}; neither may be zero")));
         }
-        let listing = find(event, self.symbols)?;
+        let listing = find(event, "s", self.symbols)?;
         let (quantity, contracts) = in_base(listing.contract, size, price)?;
         if pass == Pass::Push {
             builder.push(Trade {
@@ -122,7 +111,7 @@ impl<'a> Reading<'a> {
         let event_time = event.time(if event.has("T") { "T" } else { "E" })?;
         self.levels.bids.read(event, "b")?;
         self.levels.asks.read(event, "a")?;
-        let listing = find(event, self.symbols)?;
+        let listing = find(event, "s", self.symbols)?;
         if self.pass == Pass::Push {
             builder.push(BookDelta {
                 venue: VENUE,
@@ -131,14 +120,17 @@ impl<'a> Reading<'a> {
                 event_time,
                 receive_time: frame.receive_time,
                 frame: Some(frame.frame),
-                first_sequence,
-                last_sequence,
+                first_sequence: Some(first_sequence),
+                last_sequence: Some(last_sequence),
                 previous_sequence,
                 bid_prices: &self.levels.bids.prices,
                 bid_quantities: &self.levels.bids.quantities,
                 ask_prices: &self.levels.asks.prices,
                 ask_quantities: &self.levels.asks.quantities,
                 contracts: listing.contract.is_some(),
+                checksum: None,
+                price_digits: None,
+                quantity_digits: None,
             });
         }
         Ok(Outcome::Decoded)
@@ -164,7 +156,7 @@ impl<'a> Reading<'a> {
         self.levels.bids.read(event, bids)?;
         self.levels.asks.read(event, asks)?;
         let symbol = snapshot_symbol(event, frame)?;
-        let listing = self.symbols.find(symbol.as_bytes()).ok_or_else(|| unknown_instrument(&symbol))?;
+        let listing = named(&symbol, self.symbols)?;
         if self.pass == Pass::Push {
             builder.push(BookSnapshot {
                 venue: VENUE,
@@ -173,13 +165,17 @@ impl<'a> Reading<'a> {
                 event_time,
                 receive_time: frame.receive_time,
                 frame: Some(frame.frame),
-                sequence,
+                sequence: Some(sequence),
                 origin: "venue",
                 bid_prices: &self.levels.bids.prices,
                 bid_quantities: &self.levels.bids.quantities,
                 ask_prices: &self.levels.asks.prices,
                 ask_quantities: &self.levels.asks.quantities,
                 contracts: listing.contract.is_some(),
+                depth: None,
+                checksum: None,
+                price_digits: None,
+                quantity_digits: None,
             });
         }
         Ok(Outcome::Decoded)
@@ -195,7 +191,7 @@ impl<'a> Reading<'a> {
         some_time(event_time, frame)?;
         let (bid_price, bid_size) = (event.decimal("b")?, event.decimal("B")?);
         let (ask_price, ask_size) = (event.decimal("a")?, event.decimal("A")?);
-        let listing = find(event, self.symbols)?;
+        let listing = find(event, "s", self.symbols)?;
         let (bid_price, bid_quantity) = best(listing, bid_price, bid_size)?;
         let (ask_price, ask_quantity) = best(listing, ask_price, ask_size)?;
         if self.pass == Pass::Push {
@@ -228,7 +224,7 @@ impl<'a> Reading<'a> {
         let event_time = event.time("E")?;
         let (mark, settlement_price, index) = (event.positive("p")?, event.positive("P")?, event.positive("i")?);
         let (rate, next_funding_time) = (event.optional_decimal("r")?, event.optional_time("T")?);
-        let Listing { market, symbol, .. } = find(event, self.symbols)?;
+        let Listing { market, symbol, .. } = find(event, "s", self.symbols)?;
         let (market, receive_time, number) = (market.as_str(), frame.receive_time, Some(frame.frame));
         let mut outcome = Outcome::Ignored;
         if let (Some(builder), Some(price)) = (&mut records.mark_price, mark) {
@@ -263,6 +259,28 @@ impl<'a> Reading<'a> {
         Ok(outcome)
     }
 
+    /// `contractInfo`: an instrument is listed, delivered or delisted.
+    pub(super) fn status(self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let (event, frame) = (self.event, self.frame);
+        let Some(builder) = &mut records.venue_status else { return Ok(Outcome::Ignored) };
+        let event_time = event.time("E")?;
+        let status = event.text("cs")?.to_lowercase();
+        let listing = find(event, "s", self.symbols)?;
+        if self.pass == Pass::Push {
+            builder.push(VenueStatus {
+                venue: VENUE,
+                market: Some(listing.market.as_str()),
+                symbol: Some(&listing.symbol),
+                event_time: Some(event_time),
+                receive_time: frame.receive_time,
+                frame: Some(frame.frame),
+                status: &status,
+                message: None,
+            });
+        }
+        Ok(Outcome::Decoded)
+    }
+
     /// `forceOrder`: a liquidation order; the event is the order inside.
     pub(super) fn liquidation(self, records: &mut Records) -> Result<Outcome, Refusal> {
         let (event, frame) = (self.event, self.frame);
@@ -278,7 +296,7 @@ impl<'a> Reading<'a> {
         let (average_price, filled) = (event.positive("ap")?, event.optional_decimal("z")?);
         let event_time = event.time("T")?;
         let status = event.get("X").map(|_| event.characters("X")).transpose()?.map(|s| String::from_utf8_lossy(s).to_lowercase());
-        let listing = find(event, self.symbols)?;
+        let listing = find(event, "s", self.symbols)?;
         // What was filled was filled at the mean price; that of the order is where it goes bankrupt.
         let at = average_price.unwrap_or(price);
         let (quantity, contracts) = in_base(listing.contract, size, at)?;
@@ -305,45 +323,8 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The instrument that `s` names.
-#[inline(always)]
-fn find<'s>(event: Event<'_>, symbols: &'s mut Symbols) -> Result<&'s Listing, Refusal> {
-    match event.get("s") {
-        Some(value) if value.token == Token::Escaped => {
-            let symbol = text(event, "s")?;
-            symbols.find(symbol.as_bytes()).ok_or_else(|| unknown_instrument(&symbol))
-        }
-        _ => {
-            let symbol = event.characters("s")?;
-            symbols.find(symbol).ok_or_else(|| unknown_instrument(&String::from_utf8_lossy(symbol)))
-        }
-    }
-}
-
-/// A text member, its escapes resolved.
-#[inline]
-fn text<'a>(event: Event<'a>, name: &'static str) -> Result<Cow<'a, str>, Refusal> {
-    match event.get(name) {
-        Some(value) if value.token == Token::Escaped => {
-            let resolved = json::unescaped(event.text, value);
-            resolved
-                .map(Cow::Owned)
-                .ok_or_else(|| refuse("malformed", format!("`{name}` is {}, half a character", excerpt(event.text, value))))
-        }
-        _ => Ok(String::from_utf8_lossy(event.characters(name)?)),
-    }
-}
-
-#[cold]
-fn unknown_instrument(symbol: &str) -> Refusal {
-    let detail = format!(
-        "`{symbol}` is not in the listing and its letters do not tell base from quote; give the source the venue's `exchangeInfo` as `instruments`"
-    );
-    refuse("unknown_instrument", detail)
-}
-
 /// The channel of the envelope's stream: what follows the symbol and `@`.
-fn channel(event: Event<'_>) -> Result<Option<&[u8]>, Refusal> {
+fn channel(event: Event<'_, Letters>) -> Result<Option<&[u8]>, Refusal> {
     if !event.has("stream") {
         return Ok(None);
     }
@@ -352,53 +333,24 @@ fn channel(event: Event<'_>) -> Result<Option<&[u8]>, Refusal> {
 }
 
 /// The symbol of a snapshot, in capitals: its own, its stream's, or the one that it was asked for.
-fn snapshot_symbol<'a>(event: Event<'a>, frame: FrameRef<'a>) -> Result<Cow<'a, str>, Refusal> {
+fn snapshot_symbol<'a>(event: Event<'a, Letters>, frame: FrameRef<'a>) -> Result<Cow<'a, str>, Refusal> {
     if event.has("symbol") {
-        return text(event, "symbol");
+        return event.text("symbol");
     }
     if event.has("s") {
-        return text(event, "s");
+        return event.text("s");
     }
     if event.has("stream") {
-        let stream = text(event, "stream")?;
+        let stream = event.text("stream")?;
         if let Some((symbol, _)) = stream.split_once('@') {
             return Ok(symbol.to_uppercase().into());
         }
     }
-    let asked = frame.topic.map(|topic| topic.to_uppercase().into());
+    let asked = frame.topic.map(|topic| topic_symbol(topic).to_uppercase().into());
     asked.ok_or_else(|| refuse("missing_field", "the snapshot names no symbol; give the source the venue's symbol as `symbol`"))
 }
 
 /// The venue's time: of the matching engine, or else of the message.
-fn venue_time(event: Event<'_>) -> Result<Option<Micros>, Refusal> {
+fn venue_time(event: Event<'_, Letters>) -> Result<Option<Micros>, Refusal> {
     ["T", "E"].into_iter().find(|name| event.has(name)).map(|name| event.time(name)).transpose()
-}
-
-/// Without the venue's time a record needs ours.
-fn some_time(event_time: Option<Micros>, frame: FrameRef<'_>) -> Result<(), Refusal> {
-    if event_time.or(frame.receive_time).is_some() {
-        return Ok(());
-    }
-    Err(refuse("no_time", "the frame carries no time of the venue's and the recording none of ours"))
-}
-
-/// A size in the base asset, and in contracts where it was sent so.
-#[inline]
-fn in_base(contract: Option<Contract>, size: Decimal, price: Decimal) -> Result<(Decimal, Option<Decimal>), Refusal> {
-    match contract {
-        None => Ok((size, None)),
-        Some(contract) => match contract.base_quantity(size, price) {
-            Some(quantity) => Ok((quantity, Some(size))),
-            None => Err(refuse("overflow", format!("{size} contracts at {price} are no size in the base asset"))),
-        },
-    }
-}
-
-/// The best level of one side; none where price or size is zero.
-#[inline]
-fn best(listing: &Listing, price: Decimal, size: Decimal) -> Result<(Option<Decimal>, Option<Decimal>), Refusal> {
-    if price == Decimal::ZERO || size == Decimal::ZERO {
-        return Ok((None, None));
-    }
-    in_base(listing.contract, size, price).map(|(quantity, _)| (Some(price), Some(quantity)))
 }

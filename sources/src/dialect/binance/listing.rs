@@ -7,9 +7,11 @@ use model::kinds::Instrument;
 use model::time::Micros;
 use serde::Deserialize;
 
-use super::events::{Pass, VENUE};
-use super::fields::{Refusal, micros, missing, refuse};
-use super::symbols::{Exchange, inverse, is_date};
+use super::events::VENUE;
+use super::symbols::{Exchange, inverse};
+use crate::dialect::fields::{Refusal, micros, missing, refuse};
+use crate::dialect::reading::Pass;
+use crate::dialect::symbols::is_date;
 
 /// The part of the answer that we use; the names are Binance's.
 #[derive(Debug, Deserialize)]

@@ -6,47 +6,36 @@
 //! the order of members does not matter, and unknown ones are passed over.
 //!
 //! What is promised: a frame gives all of its records or, with a [`Reject`], none; no bytes make it panic;
-//! and the reasons for refusing are those of [`REASONS`]. What each event becomes is told in the manual's page
+//! and the reasons for refusing are those of [`super::REASONS`]. What each event becomes is told in the manual's page
 //! on Binance.
 
 use std::sync::Arc;
 
 use model::dialect::{Dialect, FrameRef, Outcome, Records, Reject};
 
+mod answers;
 mod events;
 mod fields;
 mod listing;
 mod symbols;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use listing::instruments;
 pub use symbols::Exchange;
 
-use events::{Levels, Pass, Reading};
-use fields::{Event, Fields, Refusal, Shape, excerpt, refuse};
-use symbols::Symbols;
+use answers::{Answer, Members};
+use events::Reading;
+use fields::{Letters, Shape};
 
 use super::Instruments;
-use super::json::{Malformed, Scanner, Token, Value};
-
-/// Every reason for which a frame is refused.
-pub const REASONS: [&str; 11] = [
-    "malformed",
-    "unknown_event",
-    "missing_field",
-    "wrong_type",
-    "bad_number",
-    "overflow",
-    "bad_time",
-    "no_time",
-    "unknown_instrument",
-    "not_a_trade",
-    "venue_error",
-];
+use super::fields::{Event, Fields, Refusal, excerpt, malformed, refuse};
+use super::json::{Scanner, Token, Value};
+use super::reading::{Levels, Pass};
+use super::symbols::Symbols;
 
 /// Events that are Binance's and become no record.
-const OTHER_EVENTS: [&[u8]; 17] = [
+const OTHER_EVENTS: [&[u8]; 16] = [
     b"kline",
     b"continuous_kline",
     b"indexPrice_kline",
@@ -60,7 +49,6 @@ const OTHER_EVENTS: [&[u8]; 17] = [
     b"indexPriceUpdate",
     b"compositeIndex",
     b"assetIndexUpdate",
-    b"contractInfo",
     b"tradingSession",
     b"serverShutdown",
     b"listenKeyExpired",
@@ -70,28 +58,35 @@ const OTHER_EVENTS: [&[u8]; 17] = [
 #[derive(Debug)]
 pub struct Binance {
     exchange: Exchange,
-    fields: Fields,
-    symbols: Symbols,
+    fields: Fields<Letters>,
+    members: Fields<Members>,
+    symbols: Symbols<Exchange>,
     levels: Levels,
 }
 
 impl Binance {
     /// A decoder that knows these instruments, and others by their letters.
     pub fn new(exchange: Exchange, listed: Arc<Instruments>) -> Self {
-        Binance { exchange, fields: Fields::default(), symbols: Symbols::new(exchange, listed), levels: Levels::default() }
+        Binance {
+            exchange,
+            fields: Fields::default(),
+            members: Fields::default(),
+            symbols: Symbols::new(exchange, listed),
+            levels: Levels::default(),
+        }
     }
 
     /// Decodes the object whose members were noted.
     #[inline]
-    fn object(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
+    fn object(&mut self, frame: FrameRef<'_>, object: Value, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
         let event = Event { text: frame.payload, fields: &self.fields };
         if !event.has("e") {
-            return self.unnamed(frame, pass, records);
+            return self.unnamed(frame, object, pass, records);
         }
         let name = event.of_type("e", Token::Text, "a text")?.of(frame.payload);
         if name == b"forceOrder" {
             let order = event.of_type("o", Token::Object, "an object")?;
-            self.fields.inner(frame.payload, order).map_err(malformed)?;
+            self.fields.inside(frame.payload, order).map_err(malformed)?;
         }
         let reading = self.reading(frame, pass);
         match name {
@@ -101,15 +96,16 @@ impl Binance {
             b"bookTicker" => reading.quote(records),
             b"markPriceUpdate" => reading.mark_price(records),
             b"forceOrder" => reading.liquidation(records),
+            b"contractInfo" => reading.status(records),
             other if OTHER_EVENTS.contains(&other) => Ok(Outcome::Ignored),
             _ => Err(unknown(event_name(frame.payload, &self.fields))),
         }
     }
 
     /// Objects that do not say what they are: some spot events, REST answers and acknowledgements.
-    fn unnamed(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
+    fn unnamed(&mut self, frame: FrameRef<'_>, object: Value, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
         let event = Event { text: frame.payload, fields: &self.fields };
-        if event.has("lastUpdateId") {
+        if event.has("lastUpdateId") && event.has("bids") {
             self.reading(frame, pass).snapshot(records)
         } else if ["u", "b", "B", "a", "A"].into_iter().all(|name| event.has(name)) {
             self.reading(frame, pass).quote(records)
@@ -117,10 +113,16 @@ impl Binance {
             listing::push(self.exchange, frame, pass, records)
         } else if event.get("error").is_some() || event.has("code") {
             Err(refuse("venue_error", format!("the venue answered with an error: {}", whole(frame.payload))))
-        } else if event.has("id") {
-            Ok(Outcome::Ignored)
         } else {
-            Err(unknown("an object without the event type `e`".into()))
+            self.members.inner(frame.payload, object).map_err(malformed)?;
+            let event = Event { text: frame.payload, fields: &self.members };
+            let is_acknowledgement = event.has("id");
+            let answer = Answer { event, frame, pass, exchange: self.exchange, symbols: &mut self.symbols };
+            match answer.decode(records)? {
+                Some(outcome) => Ok(outcome),
+                None if is_acknowledgement => Ok(Outcome::Ignored),
+                None => Err(unknown("an object without the event type `e`".into())),
+            }
         }
     }
 
@@ -134,8 +136,8 @@ impl Binance {
         let mut outcome = Outcome::Ignored;
         for pass in [Pass::Check, Pass::Push] {
             for element in &elements {
-                self.fields.inner(frame.payload, *element).map_err(malformed)?;
-                if self.object(frame, pass, records)? == Outcome::Decoded {
+                self.fields.inside(frame.payload, *element).map_err(malformed)?;
+                if self.object(frame, *element, pass, records)? == Outcome::Decoded {
                     outcome = Outcome::Decoded;
                 }
             }
@@ -152,9 +154,9 @@ impl Binance {
 
 impl Dialect for Binance {
     fn decode(&mut self, frame: FrameRef<'_>, records: &mut Records) -> Result<Outcome, Reject> {
-        let shape = self.fields.frame(frame.payload).map_err(malformed);
+        let shape = self.fields.event(frame.payload).map_err(malformed);
         let outcome = shape.and_then(|shape| match shape {
-            Shape::Object => self.object(frame, Pass::Push, records),
+            Shape::Object(object) => self.object(frame, object, Pass::Push, records),
             Shape::List(list) => self.list(frame, list, records),
         });
         outcome.map_err(|refusal| *refusal)
@@ -162,16 +164,11 @@ impl Dialect for Binance {
 }
 
 #[cold]
-fn malformed(flaw: Malformed) -> Refusal {
-    refuse("malformed", flaw.to_string())
-}
-
-#[cold]
 fn unknown(what: String) -> Refusal {
     refuse("unknown_event", format!("{what} is no event of Binance's that we know"))
 }
 
-fn event_name(text: &[u8], fields: &Fields) -> String {
+fn event_name(text: &[u8], fields: &Fields<Letters>) -> String {
     Event { text, fields }.get("e").map_or_else(String::new, |name| excerpt(text, name))
 }
 

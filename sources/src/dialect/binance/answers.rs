@@ -1,0 +1,375 @@
+//! REST answers: what no stream tells, and trades of the past.
+//!
+//! An answer does not say what it is, but its members do. Where even they do not (who is counted in a ratio, the symbol of a
+//! trade) the frame's topic must: `SYMBOL@ENDPOINT@PERIOD`, e.g. `BTCUSDT@topLongShortPositionRatio@5m`.
+
+use std::borrow::Cow;
+
+use model::Decimal;
+use model::dialect::{FrameRef, Outcome, Records};
+use model::instrument::{Contract, Listing};
+use model::kinds::{FundingRate, IndexPrice, LongShortRatio, MarkPrice, OpenInterest, Quote, Trade, TradeBuilder, VenueStatus};
+use model::time::Micros;
+
+use super::events::VENUE;
+use super::symbols::Exchange;
+use crate::dialect::fields::{Event, Refusal, keys, missing, refuse};
+use crate::dialect::json::Token;
+use crate::dialect::reading::{Pass, best, in_base, named, some_time};
+use crate::dialect::symbols::Symbols;
+
+keys! {
+    /// The members of answers that matter.
+    Members quoted true:
+    b"symbol" b"pair" b"contractType" b"time" b"timestamp" b"openInterest" b"sumOpenInterest" b"sumOpenInterestValue"
+    b"longShortRatio" b"longAccount" b"shortAccount" b"longPosition" b"shortPosition" b"fundingRate" b"fundingTime"
+    b"markPrice" b"indexPrice" b"estimatedSettlePrice" b"lastFundingRate" b"nextFundingTime" b"id" b"price" b"qty"
+    b"isBuyerMaker" b"a" b"p" b"q" b"f" b"l" b"T" b"m" b"bidPrice" b"bidQty" b"askPrice" b"askQty" b"lastUpdateId" b"status" b"msg"
+    b"fundingIntervalHours" b"buySellRatio" b"serverTime"
+}
+
+/// The topic of a frame: the venue's symbol, and behind an `@` what was asked of it.
+pub(super) fn topic_symbol(topic: &str) -> &str {
+    topic.split('@').next().unwrap_or(topic)
+}
+
+/// An object of an answer.
+pub(super) struct Answer<'a> {
+    pub(super) event: Event<'a, Members>,
+    pub(super) frame: FrameRef<'a>,
+    pub(super) pass: Pass,
+    pub(super) exchange: Exchange,
+    pub(super) symbols: &'a mut Symbols<Exchange>,
+}
+
+impl Answer<'_> {
+    /// Decodes it; `None` if it is none that we know.
+    pub(super) fn decode(self, records: &mut Records) -> Result<Option<Outcome>, Refusal> {
+        let has = |name| self.event.has(name);
+        let has_all = |names: &[&'static str]| names.iter().all(|name| self.event.has(name));
+        Ok(Some(if has("openInterest") || has("sumOpenInterest") {
+            self.open_interest(records)?
+        } else if has("longShortRatio") {
+            self.ratio(records)?
+        } else if has_all(&["fundingRate", "fundingTime"]) {
+            self.funding(records)?
+        } else if has("lastFundingRate") {
+            self.premium_index(records)?
+        } else if has_all(&["id", "price", "qty", "isBuyerMaker"]) {
+            self.trade(records)?
+        } else if has_all(&["a", "p", "q", "f", "l", "T", "m"]) {
+            self.aggregate_trade(records)?
+        } else if has_all(&["symbol", "bidPrice", "bidQty", "askPrice", "askQty"]) {
+            self.quote(records)?
+        } else if has_all(&["status", "msg"]) {
+            self.status(records)?
+        } else if has("fundingIntervalHours") || has("buySellRatio") || has("serverTime") {
+            Outcome::Ignored
+        } else {
+            return Ok(None);
+        }))
+    }
+
+    /// The instrument that the answer, or else the topic, names.
+    fn listing(&mut self) -> Result<&Listing, Refusal> {
+        let symbol = self.symbol()?.into_owned();
+        named(&symbol, self.symbols)
+    }
+
+    fn symbol(&self) -> Result<Cow<'_, str>, Refusal> {
+        if self.event.has("symbol") {
+            return self.event.text("symbol");
+        }
+        // Statistics of COIN-M name a pair, and a sort of contract of which only the perpetual is one instrument.
+        if self.event.has("pair") && (!self.event.has("contractType") || self.event.characters("contractType")? == b"PERPETUAL") {
+            let pair = self.event.text("pair")?;
+            return Ok(if self.exchange == Exchange::CoinM { Cow::Owned(format!("{pair}_PERP")) } else { pair });
+        }
+        let asked = self.frame.topic.map(|topic| Cow::Owned(topic_symbol(topic).to_uppercase()));
+        asked.ok_or_else(|| refuse("missing_field", "the answer names no symbol; give the source the venue's symbol as `symbol`"))
+    }
+
+    /// A time that Binance sends as a number, or as one in quotes.
+    fn time(&self, name: &'static str) -> Result<Micros, Refusal> {
+        match self.event.get(name) {
+            Some(value) if value.token == Token::Text => self.event.quoted_time(name),
+            _ => self.event.time(name),
+        }
+    }
+
+    /// `openInterest` and `openInterestHist`: in the base asset, on COIN-M in contracts.
+    fn open_interest(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.open_interest else { return Ok(Outcome::Ignored) };
+        let (name, time) = if self.event.has("openInterest") { ("openInterest", "time") } else { ("sumOpenInterest", "timestamp") };
+        let amount = self.event.optional_rounded(name)?.ok_or_else(|| missing(name))?;
+        let value = self.event.optional_rounded("sumOpenInterestValue")?;
+        let event_time = self.time(time)?;
+        let (frame, pass) = (self.frame, self.pass);
+        let listing = self.listing()?;
+        // Of inverse contracts the value is told in the base asset, and what they are worth in the quote asset is fixed.
+        let (contracts, base, quote) = match listing.contract {
+            None => (None, Some(amount), value),
+            Some(Contract { size, .. }) => {
+                let quote =
+                    amount.mul_rounded(size).ok_or_else(|| refuse("overflow", format!("{amount} contracts of {size} are too many")))?;
+                (Some(amount), value, Some(quote))
+            }
+        };
+        if pass == Pass::Push {
+            builder.push(OpenInterest {
+                venue: VENUE,
+                market: listing.market.as_str(),
+                symbol: &listing.symbol,
+                event_time,
+                receive_time: frame.receive_time,
+                frame: Some(frame.frame),
+                contracts,
+                base,
+                quote,
+            });
+        }
+        Ok(Outcome::Decoded)
+    }
+
+    /// `globalLongShortAccountRatio`, `topLongShortAccountRatio` and `topLongShortPositionRatio`, which look alike.
+    fn ratio(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.long_short_ratio else { return Ok(Outcome::Ignored) };
+        let mut asked = self.frame.topic.unwrap_or_default().split('@').skip(1);
+        let (basis, population) = match asked.next() {
+            Some("globalLongShortAccountRatio") => ("account", "all"),
+            Some("topLongShortAccountRatio") => ("account", "top"),
+            Some("topLongShortPositionRatio") => ("position", "top"),
+            _ => {
+                return Err(refuse(
+                    "missing_field",
+                    "the answer does not say who is counted; give the source what was asked for as `symbol`, e.g. `BTCUSDT@topLongShortPositionRatio@5m`",
+                ));
+            }
+        };
+        let period_seconds = asked.next().and_then(seconds).ok_or_else(|| {
+            refuse(
+                "missing_field",
+                "the answer does not say its period; name it behind the endpoint, e.g. `BTCUSDT@topLongShortPositionRatio@5m`",
+            )
+        })?;
+        let ratio = self.event.optional_rounded("longShortRatio")?.ok_or_else(|| missing("longShortRatio"))?;
+        let share = |one, other| {
+            self.event.optional_rounded(one).and_then(|share| share.map_or_else(|| self.event.optional_rounded(other), |s| Ok(Some(s))))
+        };
+        let (long_share, short_share) = (share("longAccount", "longPosition")?, share("shortAccount", "shortPosition")?);
+        let event_time = self.time("timestamp")?;
+        let (frame, pass) = (self.frame, self.pass);
+        let listing = self.listing()?;
+        if pass == Pass::Push {
+            builder.push(LongShortRatio {
+                venue: VENUE,
+                market: listing.market.as_str(),
+                symbol: &listing.symbol,
+                event_time,
+                receive_time: frame.receive_time,
+                frame: Some(frame.frame),
+                basis,
+                population,
+                period_seconds,
+                ratio,
+                long_share,
+                short_share,
+            });
+        }
+        Ok(Outcome::Decoded)
+    }
+
+    /// `fundingRate`: the rate that was paid at a time.
+    fn funding(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.funding_rate else { return Ok(Outcome::Ignored) };
+        let rate = self.event.optional_rounded("fundingRate")?.ok_or_else(|| missing("fundingRate"))?;
+        let event_time = self.time("fundingTime")?;
+        let (frame, pass) = (self.frame, self.pass);
+        let listing = self.listing()?;
+        if pass == Pass::Push {
+            builder.push(FundingRate {
+                venue: VENUE,
+                market: listing.market.as_str(),
+                symbol: &listing.symbol,
+                event_time,
+                receive_time: frame.receive_time,
+                frame: Some(frame.frame),
+                rate,
+                predicted_rate: None,
+                interval_seconds: None,
+                next_funding_time: Some(event_time),
+            });
+        }
+        Ok(Outcome::Decoded)
+    }
+
+    /// `premiumIndex`: what the stream of mark prices tells.
+    fn premium_index(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
+        if records.mark_price.is_none() && records.index_price.is_none() && records.funding_rate.is_none() {
+            return Ok(Outcome::Ignored);
+        }
+        let event_time = self.time("time")?;
+        let (mark, index) = (self.event.positive("markPrice")?, self.event.positive("indexPrice")?);
+        let settlement_price = self.event.positive("estimatedSettlePrice")?;
+        let (rate, next_funding_time) = (self.event.optional_rounded("lastFundingRate")?, self.event.optional_time("nextFundingTime")?);
+        let (frame, pass) = (self.frame, self.pass);
+        let Listing { market, symbol, .. } = self.listing()?;
+        let (market, receive_time, number) = (market.as_str(), frame.receive_time, Some(frame.frame));
+        let mut outcome = Outcome::Ignored;
+        if let (Some(builder), Some(price)) = (&mut records.mark_price, mark) {
+            outcome = Outcome::Decoded;
+            if pass == Pass::Push {
+                builder.push(MarkPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price, settlement_price });
+            }
+        }
+        if let (Some(builder), Some(price)) = (&mut records.index_price, index) {
+            outcome = Outcome::Decoded;
+            if pass == Pass::Push {
+                builder.push(IndexPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price });
+            }
+        }
+        // A dated future has neither a rate nor a time to pay it.
+        if let (Some(builder), Some(rate), Some(next)) = (&mut records.funding_rate, rate, next_funding_time) {
+            outcome = Outcome::Decoded;
+            if pass == Pass::Push {
+                builder.push(FundingRate {
+                    venue: VENUE,
+                    market,
+                    symbol,
+                    event_time,
+                    receive_time,
+                    frame: number,
+                    rate,
+                    predicted_rate: None,
+                    interval_seconds: None,
+                    next_funding_time: Some(next),
+                });
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// `trades` and `historicalTrades`: an execution of the past.
+    fn trade(self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.trade else { return Ok(Outcome::Ignored) };
+        let (price, size) = (self.event.decimal("price")?, self.event.decimal("qty")?);
+        let (trade_id, event_time) = (self.event.identifier("id")?, self.event.time("time")?);
+        let maker = self.event.boolean("isBuyerMaker")?;
+        self.push_trade(builder, trade_id, event_time, price, size, maker, 1)
+    }
+
+    /// `aggTrades`: the fills of one taker order at one price.
+    fn aggregate_trade(self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.trade else { return Ok(Outcome::Ignored) };
+        let (price, size) = (self.event.decimal("p")?, self.event.decimal("q")?);
+        let (trade_id, event_time) = (self.event.identifier("a")?, self.event.time("T")?);
+        let (first, last) = (self.event.integer("f")?, self.event.integer("l")?);
+        let fills = last.checked_sub(first).and_then(|n| n.checked_add(1)).filter(|n| *n > 0);
+        let fills = fills.ok_or_else(|| refuse("bad_number", format!("the last trade `l` is {last}, before the first `f`, {first}")))?;
+        let maker = self.event.boolean("m")?;
+        self.push_trade(builder, trade_id, event_time, price, size, maker, fills)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "they are the columns")]
+    fn push_trade(
+        mut self,
+        builder: &mut TradeBuilder,
+        trade_id: &str,
+        event_time: Micros,
+        price: Decimal,
+        size: Decimal,
+        buyer_is_maker: bool,
+        fills: i64,
+    ) -> Result<Outcome, Refusal> {
+        if price == Decimal::ZERO || size == Decimal::ZERO {
+            return Err(refuse("not_a_trade", format!("the price is {price} and the size {size}; neither may be zero")));
+        }
+        let (frame, pass) = (self.frame, self.pass);
+        let listing = self.listing()?;
+        let (quantity, contracts) = in_base(listing.contract, size, price)?;
+        if pass == Pass::Push {
+            builder.push(Trade {
+                venue: VENUE,
+                market: listing.market.as_str(),
+                symbol: &listing.symbol,
+                event_time,
+                receive_time: frame.receive_time,
+                frame: Some(frame.frame),
+                trade_id,
+                price,
+                quantity,
+                contracts,
+                side: if buyer_is_maker { "sell" } else { "buy" },
+                fills,
+            });
+        }
+        Ok(Outcome::Decoded)
+    }
+
+    /// `ticker/bookTicker`: the best bid and ask; of spot without number and time.
+    fn quote(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.quote else { return Ok(Outcome::Ignored) };
+        let event_time = self.event.optional_time("time")?;
+        some_time(event_time, self.frame)?;
+        let sequence = self.event.get("lastUpdateId").map(|_| self.event.integer("lastUpdateId")).transpose()?;
+        let (bid_price, bid_size) = (self.event.decimal("bidPrice")?, self.event.decimal("bidQty")?);
+        let (ask_price, ask_size) = (self.event.decimal("askPrice")?, self.event.decimal("askQty")?);
+        let (frame, pass) = (self.frame, self.pass);
+        let listing = self.listing()?;
+        let (bid_price, bid_quantity) = best(listing, bid_price, bid_size)?;
+        let (ask_price, ask_quantity) = best(listing, ask_price, ask_size)?;
+        if pass == Pass::Push {
+            builder.push(Quote {
+                venue: VENUE,
+                market: listing.market.as_str(),
+                symbol: &listing.symbol,
+                event_time,
+                receive_time: frame.receive_time,
+                frame: Some(frame.frame),
+                sequence,
+                bid_price,
+                bid_quantity,
+                ask_price,
+                ask_quantity,
+            });
+        }
+        Ok(Outcome::Decoded)
+    }
+
+    /// `system/status`: of the whole venue.
+    fn status(self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.venue_status else { return Ok(Outcome::Ignored) };
+        some_time(None, self.frame)?;
+        let status = match self.event.integer("status")? {
+            0 => "normal",
+            1 => "maintenance",
+            other => return Err(refuse("wrong_type", format!("`status` is {other}, where 0 or 1 should be"))),
+        };
+        let message = self.event.text("msg")?;
+        if self.pass == Pass::Push {
+            builder.push(VenueStatus {
+                venue: VENUE,
+                market: None,
+                symbol: None,
+                event_time: None,
+                receive_time: self.frame.receive_time,
+                frame: Some(self.frame.frame),
+                status,
+                message: Some(&message),
+            });
+        }
+        Ok(Outcome::Decoded)
+    }
+}
+
+/// The seconds of a period, `5m`, `2h` or `1d`.
+fn seconds(period: &str) -> Option<i64> {
+    let (digits, unit) = period.split_at_checked(period.len().checked_sub(1)?)?;
+    let unit = match unit {
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    digits.parse::<u16>().ok().filter(|count| *count > 0).map(|count| i64::from(count) * unit)
+}
