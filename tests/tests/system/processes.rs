@@ -33,8 +33,6 @@ fn three_processes_compute_what_one_does() {
     assert_eq!(ended, [Some(0); 3], "{}", place.log());
     assert!(place.log().contains("the books balance"), "{}", place.log());
     place.compare("processes_straight");
-    let workers = &place.manifests()[0]["workers"];
-    assert_eq!(workers, 6);
 }
 
 #[test]
