@@ -155,7 +155,7 @@ pub fn run(
     let checkpoints = storing.as_ref().map(|storing| storing.checkpoints().clone());
     let barriers = storing.as_ref().map(|storing| storing.barriers().clone());
     let journal = resume.journal;
-    let dialects = teach(&plan)?;
+    let dialects = teach(&plan, choice.patience, &runtime)?;
     let writers = open_sinks(&plan, settings, choice.patience, &runtime)?;
     let readers = open_sources(&plan, &resume.sources, settings, choice.patience, &runtime)?;
     if let Some(peers) = &peers {
@@ -316,7 +316,7 @@ pub fn assist(plan: &Arc<Plan>, settings: &Arc<Settings>, handle: &Handle, mut m
         plan: plan.clone(),
         workers,
         process: mesh.process,
-        dialects: teach(plan)?,
+        dialects: teach(plan, None, &runtime)?,
         inlets: (0..workers).map(|_| plan.sources.iter().map(|_| unbounded().1).collect()).collect(),
         outlets: plan.sinks.iter().map(|_| None).collect(),
         activators: Arc::new(Activators::new(plan.sources.len(), workers)),
@@ -369,10 +369,15 @@ fn execute(shared: Shared, mesh: Option<Mesh>) -> Result<WorkerGuards<()>, RunEr
 }
 
 /// The dialects, knowing what the sources know of instruments.
-fn teach(plan: &Plan) -> Result<Arc<MakeDialect>, RunError> {
+fn teach(plan: &Plan, patience: Option<Duration>, runtime: &Runtime) -> Result<Arc<MakeDialect>, RunError> {
     let mut dialects = Dialects::default();
     for node in &plan.sources {
-        node.component.teach(&mut dialects).map_err(|error| RunError::Source { node: node.name.clone(), error })?;
+        let teaching = || async {
+            let mut taught = dialects.clone();
+            node.component.teach(&mut taught).await.map(|()| taught)
+        };
+        let taught = runtime.block_on(retry(waiting(&node.account), patience, teaching));
+        dialects = taught.map_err(|error| RunError::Source { node: node.name.clone(), error })?;
     }
     Ok(Arc::new(move |name: &str| dialects.make(name)))
 }

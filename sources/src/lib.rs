@@ -24,6 +24,7 @@ use storage::attempts::MayPass;
 pub mod dialect;
 pub mod file;
 pub mod frames;
+pub mod live;
 pub mod nats;
 pub mod simulator;
 
@@ -33,6 +34,7 @@ pub fn registry() -> Vec<Declaration<dyn Source>> {
         config::declare::<dyn Source, file::File>(),
         config::declare::<dyn Source, frames::Frames>(),
         config::declare::<dyn Source, nats::Nats>(),
+        config::declare::<dyn Source, live::Binance>(),
         config::declare::<dyn Source, simulator::Simulator>(),
     ]
 }
@@ -47,8 +49,8 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// afterwards know it on every worker.
     ///
     /// # Errors
-    /// A listing that cannot be read.
-    fn teach(&self, _dialects: &mut dialect::Dialects) -> Result<(), SourceError> {
+    /// A listing that cannot be read, or had.
+    async fn teach(&self, _dialects: &mut dialect::Dialects) -> Result<(), SourceError> {
         Ok(())
     }
 

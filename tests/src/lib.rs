@@ -5,3 +5,4 @@ pub mod node;
 pub mod program;
 pub mod proxy;
 pub mod servers;
+pub mod venue;

@@ -17,7 +17,7 @@ use super::digits;
 use super::json::{self, Flaw, Malformed, Member, Scan, Scanner, Token, Value};
 
 /// A refusal on its way: one word, so that results without one stay small.
-pub(super) type Refusal = Box<Reject>;
+pub(crate) type Refusal = Box<Reject>;
 
 /// A refusal for a reason.
 #[cold]
@@ -32,7 +32,7 @@ pub(super) fn malformed(flaw: Malformed) -> Refusal {
 }
 
 /// The members that matter in a protocol.
-pub(super) trait Keys: Copy + fmt::Debug {
+pub(crate) trait Keys: Copy + fmt::Debug {
     /// Whether numbers that are no whole numbers are sent in quotes, as most venues do to keep their digits.
     const QUOTED: bool = true;
 
@@ -67,7 +67,7 @@ pub(super) use keys;
 
 /// Where the members of an object stand. Made once and filled anew for each object.
 #[derive(Debug)]
-pub(super) struct Fields<K> {
+pub(crate) struct Fields<K> {
     present: u64,
     values: [Value; 64],
     keys: PhantomData<K>,
@@ -130,21 +130,21 @@ impl<K: Keys> Fields<K> {
 
 /// The noted members of an object, with the text that they stand in.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Event<'a, K> {
-    pub(super) text: &'a [u8],
-    pub(super) fields: &'a Fields<K>,
+pub(crate) struct Event<'a, K> {
+    pub(crate) text: &'a [u8],
+    pub(crate) fields: &'a Fields<K>,
 }
 
 impl<'a, K: Keys> Event<'a, K> {
     /// Whether the member is there, whatever its value.
     #[inline(always)]
-    pub(super) fn has(self, name: &'static str) -> bool {
+    pub(crate) fn has(self, name: &'static str) -> bool {
         K::slot(name.as_bytes()).is_some_and(|slot| self.fields.present & (1 << slot) != 0)
     }
 
     /// The member, unless it is absent or null.
     #[inline(always)]
-    pub(super) fn get(self, name: &'static str) -> Option<Value> {
+    pub(crate) fn get(self, name: &'static str) -> Option<Value> {
         let slot = K::slot(name.as_bytes()).filter(|slot| self.fields.present & (1 << slot) != 0)?;
         Some(self.fields.values[slot & 63]).filter(|v| v.token != Token::Null)
     }
@@ -197,7 +197,7 @@ impl<'a, K: Keys> Event<'a, K> {
 
     /// A whole number.
     #[inline(always)]
-    pub(super) fn integer(self, name: &'static str) -> Result<i64, Refusal> {
+    pub(crate) fn integer(self, name: &'static str) -> Result<i64, Refusal> {
         let value = self.whole(name)?;
         digits::integer(self.text, value).ok_or_else(|| self.bad(name, value, "is no whole number of 64 bits"))
     }

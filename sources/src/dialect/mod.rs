@@ -15,7 +15,7 @@ pub mod bybit;
 pub mod coinbase;
 pub mod deribit;
 pub mod digits;
-mod fields;
+pub(crate) mod fields;
 #[cfg(test)]
 mod fuzz;
 pub mod json;
@@ -139,9 +139,8 @@ impl Dialects {
     /// # Errors
     /// Says what about the listing cannot be read, or that there is no such dialect.
     pub fn learn(&mut self, dialect: &str, listing: &[u8]) -> Result<(), String> {
-        let protocol = protocol(dialect).ok_or_else(|| format!("there is no dialect `{dialect}`"))?;
-        let instruments = (protocol.instruments)(listing)?;
-        Arc::make_mut(self.listings.entry(protocol.name).or_default()).extend(instruments);
+        let (name, instruments) = read(dialect, listing)?;
+        Arc::make_mut(self.listings.entry(name).or_default()).extend(instruments);
         Ok(())
     }
 
@@ -150,6 +149,19 @@ impl Dialects {
         let protocol = protocol(name)?;
         Some((protocol.make)(self.listings.get(name).cloned().unwrap_or_default()))
     }
+}
+
+/// The instruments of a venue's listing, in its order, by the venue's symbols.
+///
+/// # Errors
+/// As [`Dialects::learn`].
+pub fn instruments(dialect: &str, listing: &[u8]) -> Result<Vec<(Box<str>, Listing)>, String> {
+    read(dialect, listing).map(|(_, instruments)| instruments)
+}
+
+fn read(dialect: &str, listing: &[u8]) -> Result<(&'static str, Listings), String> {
+    let protocol = protocol(dialect).ok_or_else(|| format!("there is no dialect `{dialect}`"))?;
+    Ok((protocol.name, (protocol.instruments)(listing)?))
 }
 
 fn protocol(name: &str) -> Option<Protocol> {

@@ -267,7 +267,7 @@ impl Source for CheckedFile {
         self.clock
     }
 
-    fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
+    async fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
         match &self.instruments {
             Some((path, dialect)) => learn(dialects, path, dialect),
             None => Ok(()),

@@ -347,7 +347,8 @@ fn a_listing_reaches_the_dialects() {
     let with = |name: &str| {
         let mut dialects = Dialects::default();
         let path = folder.path(name).display().to_string();
-        source(&format!("path = \"a\"\n{FRAMES}\ninstruments = {path:?}")).unwrap().teach(&mut dialects).map(|()| dialects)
+        let source = source(&format!("path = \"a\"\n{FRAMES}\ninstruments = {path:?}")).unwrap();
+        futures::executor::block_on(source.teach(&mut dialects)).map(|()| dialects)
     };
     let mut records = model::dialect::Records::wanting(["trade"]);
     let payload = br#"{"e":"trade","T":1562306400000,"s":"XYZABC","t":1,"p":"2","q":"4","m":true}"#;

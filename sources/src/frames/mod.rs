@@ -126,7 +126,7 @@ impl Source for CheckedFrames {
         self.clock
     }
 
-    fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
+    async fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
         self.instruments.iter().try_for_each(|(dialect, path)| crate::file::learn(dialects, path, dialect))
     }
 

@@ -323,7 +323,7 @@ impl Source for CheckedNats {
         self.clock
     }
 
-    fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
+    async fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
         match &self.instruments {
             Some((path, dialect)) => crate::file::learn(dialects, path, dialect),
             None => Ok(()),

@@ -12,6 +12,7 @@ mod commands;
 mod detection;
 mod faults;
 mod kinds;
+mod live;
 mod malformed;
 mod nats;
 mod nats_speed;

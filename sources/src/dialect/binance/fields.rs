@@ -8,7 +8,7 @@ use crate::dialect::json::{Member, Scan, Scanner, Token, Value};
 
 /// Binance's members: letters, and a few longer names.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Letters;
+pub(crate) struct Letters;
 
 impl Keys for Letters {
     /// A letter is kept at its low six bits, which differ for all 52.
@@ -45,7 +45,7 @@ fn longer(key: &[u8]) -> Option<usize> {
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     /// An object, bare or in a stream's envelope; its members are noted.
     Object(Value),
     /// A list of objects, bare or in a stream's envelope.
@@ -55,7 +55,7 @@ pub(super) enum Shape {
 impl Fields<Letters> {
     /// Notes the members of a frame. Of an envelope it is `stream` and the members of `data`.
     #[inline]
-    pub(super) fn event(&mut self, text: &[u8]) -> Scan<Shape> {
+    pub(crate) fn event(&mut self, text: &[u8]) -> Scan<Shape> {
         self.forget_but(0);
         let mut scanner = Scanner::new(text)?;
         if scanner.peek() == Some(b'[') {

@@ -21,12 +21,12 @@ mod symbols;
 #[cfg(test)]
 pub(super) mod tests;
 
+pub(crate) use fields::{Letters, Shape};
 pub use listing::instruments;
 pub use symbols::Exchange;
 
 use answers::{Answer, Members};
 use events::Reading;
-use fields::{Letters, Shape};
 
 use super::Instruments;
 use super::fields::{Event, Fields, Refusal, excerpt, malformed, refuse};

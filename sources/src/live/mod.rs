@@ -1,0 +1,428 @@
+//! Venues, live: what they send now, each frame kept before anything is made of it.
+//!
+//! One source a venue, all alike: its options say which markets, instruments and kinds are wanted, the venue's own listing says
+//! which instruments there are, its [`Venue`] which channels tell of them. What makes the promises hold:
+//!
+//! - **Nothing heard is lost.** Every frame is on disk ([`spool`]) before the runtime sees it, and stays there until what came
+//!   from it is stored. The source is replayable like a file: killed at any moment it goes on behind the last frame settled, and
+//!   frames that came and were not read are read then. A pipeline that is slow makes the spool grow and not the venue wait.
+//! - **What was not heard is noticed.** The numbers of the venue are followed on every channel as frames come; a hole is filled
+//!   over REST where the venue can, a book that lost a change gets a new snapshot ([`venue::Protocol`]).
+//! - **It never stops.** Whatever ends a connection, another is opened ([`socket`]); requests keep within the venue's limits
+//!   ([`rest`]).
+//! - **Decoding is elsewhere.** Frames go on as they came, so a capture of them replays to the same records.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use config::{Check, Checked, Component, values};
+use globset::{Glob, GlobMatcher};
+use model::Account;
+use model::instrument::Market as Traded;
+use model::kinds::FRAME;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use storage::attempts::Attempts;
+use tokio::sync::{OnceCell, mpsc};
+use tokio::task::JoinSet;
+
+mod binance;
+mod connect;
+mod poll;
+mod reader;
+mod rest;
+mod socket;
+mod spool;
+mod venue;
+
+use connect::Dialer;
+use reader::LiveReader;
+use rest::{Rest, Unanswered};
+use socket::{Batch, Patience, Shard};
+use spool::{Cursor, Heard, Spool, Tail, Writer};
+pub use venue::Wanted;
+use venue::{Channel, Instrument, Market, Protocol, Venue};
+
+use crate::dialect::{self, Dialects};
+use crate::{Clock, OpenSource, Reader, Source, SourceError};
+
+/// Batches on their way to the spool.
+const WAITING: usize = 64;
+/// Bytes written to the spool at once.
+const AT_ONCE: usize = 8 << 20;
+
+/// What every venue's source can be told.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub struct Options {
+    /// The venue's markets. Default: all of them.
+    #[serde(default)]
+    pub markets: Vec<String>,
+    /// The instruments, by their canonical symbols: `"BTC-USDT"`, `"ETH-*"`, `"*"`. A perpetual is meant with or without its
+    /// `-PERP`. What matches nothing that the venue lists is an error.
+    pub symbols: Vec<String>,
+    /// What is wanted of them.
+    pub kinds: Vec<Wanted>,
+    /// Where sockets connect to instead of the venue's own address: one for all markets, or a table with one for each.
+    #[serde(default)]
+    pub url: Addresses,
+    /// Where requests go instead of the venue's own address.
+    #[serde(default)]
+    pub rest_url: Addresses,
+    /// An HTTP proxy that sockets and requests go through, e.g. `http://10.0.0.1:3128`.
+    #[serde(default)]
+    pub proxy: Option<String>,
+    /// How long a connection may take to be opened.
+    #[serde(default = "ten_seconds")]
+    pub connect_timeout: values::Duration,
+    /// How long a subscription may take to be acknowledged.
+    #[serde(default = "ten_seconds")]
+    pub acknowledge_timeout: values::Duration,
+    /// A channel that used to speak and says nothing for so long, and for 20 times its usual pause, is taken for dead: the
+    /// connection is opened anew.
+    #[serde(default = "half_a_minute")]
+    pub silence: values::Duration,
+    /// How long a connection is used. Default: ten minutes less than the venue allows.
+    #[serde(default)]
+    pub lifetime: Option<values::Duration>,
+    /// How event time advances.
+    #[serde(flatten)]
+    pub clock: Clock,
+}
+
+fn ten_seconds() -> values::Duration {
+    values::Duration::seconds(10)
+}
+
+fn half_a_minute() -> values::Duration {
+    values::Duration::seconds(30)
+}
+
+/// One address for all markets, or one for each.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Addresses {
+    /// For all.
+    One(String),
+    /// By market.
+    Each(BTreeMap<String, String>),
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Addresses::Each(BTreeMap::new())
+    }
+}
+
+impl Addresses {
+    fn of(&self, market: &str) -> Option<&str> {
+        match self {
+            Addresses::One(address) => Some(address),
+            Addresses::Each(addresses) => addresses.get(market).map(String::as_str),
+        }
+    }
+
+    fn check(&self, key: &str, schemes: [&str; 2], markets: &[Market], cx: &mut Check<'_>) {
+        let all: Vec<(&str, &String)> = match self {
+            Addresses::One(address) => vec![("", address)],
+            Addresses::Each(addresses) => addresses.iter().map(|(market, address)| (market.as_str(), address)).collect(),
+        };
+        for (market, address) in all {
+            let path: Vec<&str> = [key, market].into_iter().filter(|part| !part.is_empty()).collect();
+            if !market.is_empty() && !markets.iter().any(|known| known.name == market) {
+                cx.error(&path, format!("there is no market `{market}`"), format!("the markets are {}", names(markets)));
+            }
+            let scheme = url::Url::parse(address).map(|url| url.scheme().to_owned());
+            if !scheme.is_ok_and(|scheme| schemes.contains(&scheme.as_str())) {
+                cx.error(&path, format!("`{address}` is no address"), format!("write it like {}://HOST:PORT", schemes[0]));
+            }
+        }
+    }
+}
+
+fn names(markets: &[Market]) -> String {
+    markets.iter().map(|market| format!("`{}`", market.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Frames of Binance, live: the streams of its spot, USD-M (`usdm`) and COIN-M (`coinm`) markets, and what only its requests
+/// tell. Every frame is kept on disk until what comes of it is stored.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Binance(Options);
+
+impl Component<dyn Source> for Binance {
+    const TYPE: &'static str = "binance";
+    const EXAMPLE: &'static str = r#"[sources.binance]
+type = "binance"
+markets = ["spot", "usdm"]
+symbols = ["BTC-USDT", "ETH-*"]
+kinds = ["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]
+"#;
+
+    fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
+        self.0.check(Arc::new(binance::Binance), cx)
+    }
+}
+
+impl Options {
+    fn check(self, venue: Arc<dyn Venue>, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
+        let all = venue.markets();
+        for (i, name) in self.markets.iter().enumerate().filter(|(_, name)| !all.iter().any(|market| market.name == **name)) {
+            cx.error(&["markets", &i.to_string()], format!("there is no market `{name}`"), format!("the markets are {}", names(all)));
+        }
+        let markets: Vec<Market> =
+            all.iter().filter(|market| self.markets.is_empty() || self.markets.iter().any(|name| name == market.name)).copied().collect();
+        if self.symbols.is_empty() {
+            cx.error(&["symbols"], "no symbol", "name instruments, e.g. [\"BTC-USDT\"]; \"*\" is all of them");
+        }
+        let mut patterns = Vec::new();
+        for (i, symbol) in self.symbols.iter().enumerate() {
+            match Glob::new(symbol) {
+                Ok(glob) => patterns.push(glob.compile_matcher()),
+                Err(error) => cx.error(&["symbols", &i.to_string()], error.to_string(), "write it like `BTC-USDT`, `BTC-*` or `*`"),
+            }
+        }
+        if self.kinds.is_empty() {
+            cx.error(&["kinds"], "nothing is wanted", "name what is, e.g. [\"trade\", \"book\"]");
+        }
+        for (i, wanted) in self.kinds.iter().enumerate() {
+            if !markets.is_empty() && !markets.iter().any(|market| venue.tells(market, *wanted)) {
+                cx.error(
+                    &["kinds", &i.to_string()],
+                    format!("{} tell no such thing", names(&markets)),
+                    "leave it out, or name another market",
+                );
+            }
+        }
+        self.url.check("url", ["wss", "ws"], all, cx);
+        self.rest_url.check("rest_url", ["https", "http"], all, cx);
+        if let Some(proxy) = &self.proxy
+            && !url::Url::parse(proxy).is_ok_and(|url| url.scheme() == "http" && url.host().is_some())
+        {
+            cx.error(&["proxy"], format!("`{proxy}` is no HTTP proxy"), "write it like http://HOST:PORT");
+        }
+        let component = Arc::new(Live { venue, markets, patterns, options: self, listings: OnceCell::new() });
+        (!cx.failed()).then_some(Checked { outputs: vec![FRAME.clone()], component })
+    }
+}
+
+/// A source whose options passed their check.
+#[derive(Debug)]
+struct Live {
+    venue: Arc<dyn Venue>,
+    markets: Vec<Market>,
+    patterns: Vec<GlobMatcher>,
+    options: Options,
+    /// The venue's listings, by market, once they were asked for.
+    listings: OnceCell<Vec<Bytes>>,
+}
+
+#[async_trait]
+impl Source for Live {
+    fn clock(&self) -> Clock {
+        self.options.clock
+    }
+
+    async fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
+        for (market, listing) in self.markets.iter().zip(self.listings().await?) {
+            dialects.learn(market.dialect, listing).map_err(|what| self.misread(market, what))?;
+        }
+        Ok(())
+    }
+
+    async fn open(&self, cx: OpenSource) -> Result<Box<dyn Reader>, SourceError> {
+        let instruments = self.instruments().await?;
+        let folder = Path::new(cx.settings.data()).join("pipelines").join(&cx.pipeline).join("spool").join(&cx.node);
+        let spool = Spool::open(&folder).map_err(|error| SourceError {
+            transient: true,
+            place: folder.display().to_string(),
+            what: format!("the spool cannot be opened: {error}"),
+            remedy: "see whether the data folder may be written and the disk has room".into(),
+        })?;
+        let (out, batches) = mpsc::channel(WAITING);
+        let (writer, tail) = (spool.writer, spool.tail);
+        let (account, place) = (cx.account.clone(), folder.display().to_string());
+        let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, batches, &account, &place));
+        writes.map_err(|error| self.unable(error.to_string(), "see how many threads the system allows"))?;
+        let mut shards = self.shards(&cx, &instruments, &out)?;
+        recover(&mut shards, &folder, *tail.borrow())?;
+        let mut listening = JoinSet::new();
+        self.ask(&instruments, &out, &mut listening)?;
+        for (shard, protocol) in shards {
+            listening.spawn(shard.run(protocol));
+        }
+        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, &cx.node, tail, listening)?))
+    }
+}
+
+impl Live {
+    fn rest(&self, market: &Market) -> Result<Rest, SourceError> {
+        let base = self.options.rest_url.of(market.name).unwrap_or(market.rest);
+        let mut client = reqwest::Client::builder().connect_timeout(self.options.connect_timeout.0);
+        if let Some(proxy) = &self.options.proxy {
+            client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| self.unable(error.to_string(), "correct `proxy`"))?);
+        }
+        let client = client.build().map_err(|error| self.unable(rest::causes(&error), "see the system's TLS certificates"))?;
+        Ok(Rest::new(client, base, market.limits.weight))
+    }
+
+    /// The venue's listings, in the order of the markets.
+    async fn listings(&self) -> Result<&Vec<Bytes>, SourceError> {
+        let ask = || async {
+            let mut listings = Vec::new();
+            for market in &self.markets {
+                let answer = self.rest(market)?.ask(&market.listing).await;
+                listings.push(answer.map_err(|Unanswered { transient, what }| SourceError {
+                    transient,
+                    ..self.unable(what, "see whether the venue can be reached; set `proxy` or `rest_url` where it cannot be directly")
+                })?);
+            }
+            Ok(listings)
+        };
+        self.listings.get_or_try_init(ask).await
+    }
+
+    /// The instruments that are meant, by market.
+    async fn instruments(&self) -> Result<Vec<Vec<Instrument>>, SourceError> {
+        let mut found = vec![false; self.patterns.len()];
+        let mut all = Vec::new();
+        for (market, listing) in self.markets.iter().zip(self.listings().await?) {
+            let listed = dialect::instruments(market.dialect, listing).map_err(|what| self.misread(market, what))?;
+            let mut meant = Vec::new();
+            for (symbol, listing) in listed {
+                let short = listing.symbol.strip_suffix("-PERP").filter(|_| listing.market == Traded::Perpetual);
+                let mut matches = false;
+                for (pattern, found) in self.patterns.iter().zip(&mut found) {
+                    if pattern.is_match(&listing.symbol) || short.is_some_and(|short| pattern.is_match(short)) {
+                        (matches, *found) = (true, true);
+                    }
+                }
+                if matches {
+                    meant.push(Instrument { symbol, listing });
+                }
+            }
+            all.push(meant);
+        }
+        if let Some(at) = found.iter().position(|found| !found) {
+            let what = format!("`{}` matches no instrument that {} list", self.options.symbols[at], names(&self.markets));
+            return Err(self.unable(what, "correct `symbols`"));
+        }
+        Ok(all)
+    }
+
+    /// What listens to everything that is wanted.
+    fn shards(
+        &self,
+        cx: &OpenSource,
+        instruments: &[Vec<Instrument>],
+        out: &mpsc::Sender<Batch>,
+    ) -> Result<Vec<(Shard, Box<dyn Protocol>)>, SourceError> {
+        let mut shards = Vec::new();
+        for (market, instruments) in self.markets.iter().zip(instruments) {
+            let rest = self.rest(market)?;
+            let dialer = Arc::new(Dialer::new(self.options.proxy.as_deref(), self.options.connect_timeout.0, market.limits.connect_pause));
+            let patience = Patience {
+                acknowledgement: self.options.acknowledge_timeout.0,
+                channel: self.options.silence.0,
+                lifetime: self.options.lifetime.map_or(market.limits.lifetime, |lifetime| lifetime.0),
+                silence: market.limits.silence,
+            };
+            let base = self.options.url.of(market.name).unwrap_or(market.socket);
+            for (number, channels) in self.channels(market, instruments).into_iter().enumerate() {
+                let protocol = self.venue.protocol(market, &channels);
+                let shard = Shard {
+                    name: format!("{}, {}, connection {}", cx.node, market.name, number + 1),
+                    market: *market,
+                    address: format!("{base}{}", channels[0].route),
+                    venue: self.venue.clone(),
+                    channels,
+                    dialer: dialer.clone(),
+                    rest: rest.clone(),
+                    out: out.clone(),
+                    account: cx.account.clone(),
+                    patience,
+                };
+                shards.push((shard, protocol));
+            }
+        }
+        Ok(shards)
+    }
+
+    /// Begins to ask for what no channel tells.
+    fn ask(&self, instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>, listening: &mut JoinSet<()>) -> Result<(), SourceError> {
+        for ((market, instruments), listing) in self.markets.iter().zip(instruments).zip(self.listings.get().into_iter().flatten()) {
+            let rest = self.rest(market)?;
+            listening.spawn(poll::listing(*market, rest.clone(), listing.clone(), out.clone()));
+            for poll in
+                instruments.iter().flat_map(|one| self.options.kinds.iter().flat_map(|wanted| self.venue.polls(market, one, *wanted)))
+            {
+                listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The channels of a market, by the connections that carry them.
+    fn channels(&self, market: &Market, instruments: &[Instrument]) -> Vec<Vec<Channel>> {
+        let mut routes: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
+        for instrument in instruments {
+            for channel in self.options.kinds.iter().flat_map(|wanted| self.venue.channels(market, instrument, *wanted)) {
+                let channels = routes.entry(channel.route).or_default();
+                // Two kinds may come over one channel; those of an instrument are neighbours.
+                if !channels.iter().rev().take(Wanted::ALL).any(|other| other.name == channel.name) {
+                    channels.push(channel);
+                }
+            }
+        }
+        let most = market.limits.channels;
+        routes.into_values().flat_map(|channels| channels.chunks(most).map(<[_]>::to_vec).collect::<Vec<_>>()).collect()
+    }
+
+    fn unable(&self, what: impl Into<String>, remedy: &str) -> SourceError {
+        SourceError { transient: false, place: self.venue.name().into(), what: what.into(), remedy: remedy.into() }
+    }
+
+    fn misread(&self, market: &Market, what: String) -> SourceError {
+        self.unable(format!("the listing of `{}` {what}", market.name), "see whether `rest_url` is the venue's")
+    }
+}
+
+/// Lets what listens know what an earlier run heard, as far as it is still there: so what was missed in between is noticed.
+fn recover(shards: &mut [(Shard, Box<dyn Protocol>)], folder: &Path, tail: Tail) -> Result<(), SourceError> {
+    let mut cursor = Cursor::open(folder, None, tail)?;
+    let mut orders = Vec::new();
+    let mut tell = |heard: Heard<'_>| {
+        for (_, protocol) in shards.iter_mut().filter(|(shard, _)| heard.topic.is_empty() && shard.market.dialect == heard.dialect) {
+            protocol.hear(heard.payload, &mut orders);
+            orders.clear();
+        }
+    };
+    while cursor.take(tail, |_, heard| tell(heard))? {}
+    shards.iter_mut().for_each(|(_, protocol)| protocol.taken_over());
+    Ok(())
+}
+
+/// Writes what comes to the spool, as much at once as there is, until nobody sends any more.
+fn write(mut writer: Writer, mut batches: mpsc::Receiver<Batch>, account: &Arc<Account>, place: &str) {
+    let mut attempts = Attempts::new(account, place, "spool");
+    while let Some(Batch { mut frames, mut bytes }) = batches.blocking_recv() {
+        while bytes.len() < AT_ONCE
+            && let Ok(more) = batches.try_recv()
+        {
+            frames += more.frames;
+            bytes.extend_from_slice(&more.bytes);
+        }
+        while let Err(error) = writer.append(frames, &bytes) {
+            // What listens waits meanwhile, and so does the venue.
+            thread::sleep(attempts.failed(&error.to_string(), "make room on the disk, or see whether it is whole"));
+            if batches.is_closed() {
+                return;
+            }
+        }
+        attempts.succeeded();
+    }
+}

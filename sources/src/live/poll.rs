@@ -1,0 +1,87 @@
+//! What no channel tells, asked for again and again.
+//!
+//! At multiples of its period since 1970 and a little later, each poll at a moment of its own, so that a thousand of them do not
+//! come together. An answer that says, word for word, what the one before it said is not kept: a figure that the venue works
+//! out every five minutes is one record and not five.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::time;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use twox_hash::XxHash64;
+
+use super::rest::Rest;
+use super::socket::Batch;
+use super::spool::Heard;
+use super::venue::{Market, Poll};
+
+/// How often a listing is asked for.
+const LISTING: Duration = Duration::from_secs(3_600);
+/// The part of its period by which a poll is late.
+const LATE: f64 = 0.25;
+
+/// Asks until nobody wants to know any more.
+pub(super) async fn run(poll: Poll, dialect: &'static str, rest: Rest, out: mpsc::Sender<Batch>) {
+    let mut before = Bytes::new();
+    loop {
+        sleep(until_next(&poll)).await;
+        match rest.ask(&poll.ask).await {
+            Ok(answer) if answer == before => {}
+            Ok(answer) => {
+                if !keep(&out, dialect, &poll.ask.topic, &answer).await {
+                    return;
+                }
+                before = answer;
+            }
+            Err(error) => tracing::warn!("{error}; it is asked again in {} s", poll.every.as_secs()),
+        }
+    }
+}
+
+/// Keeps a market's listing, and each that differs from the one before it.
+pub(super) async fn listing(market: Market, rest: Rest, mut before: Bytes, out: mpsc::Sender<Batch>) {
+    if !keep(&out, market.dialect, market.listing.topic, &before).await {
+        return;
+    }
+    let mut known = essence(&before);
+    loop {
+        sleep(LISTING).await;
+        match rest.ask(&market.listing).await {
+            Ok(listing) if essence(&listing) == known => {}
+            Ok(listing) => {
+                before = listing;
+                known = essence(&before);
+                if !keep(&out, market.dialect, market.listing.topic, &before).await {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!("{error}; it is asked again in {} s", LISTING.as_secs()),
+        }
+    }
+}
+
+/// What of a listing says something of instruments: not when it was made.
+fn essence(listing: &[u8]) -> Option<u64> {
+    let mut listing: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(listing).ok()?;
+    listing.retain(|_, member| member.is_array() || member.is_object());
+    Some(XxHash64::oneshot(0, &serde_json::to_vec(&listing).ok()?))
+}
+
+/// Gives an answer to the spool; `false` where there is none any more.
+async fn keep(out: &mpsc::Sender<Batch>, dialect: &str, topic: &str, payload: &[u8]) -> bool {
+    let mut batch = Batch::default();
+    batch.push(Heard { receive_time: time::now(), dialect, topic, payload });
+    out.send(batch).await.is_ok()
+}
+
+/// How long until a poll's next moment.
+fn until_next(poll: &Poll) -> Duration {
+    let every = poll.every.as_micros() as i64;
+    let late = (every as f64 * LATE) as u64;
+    let own = (XxHash64::oneshot(0, poll.ask.topic.as_bytes()) % late.max(1)) as i64;
+    let now = time::now();
+    let next = ((now - own).div_euclid(every) + 1) * every + own;
+    Duration::from_micros((next - now).unsigned_abs())
+}

@@ -1,0 +1,164 @@
+//! Heard frames as chunks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, DictionaryArray, Int32Array, StringArray};
+use arrow::datatypes::Int32Type;
+use async_trait::async_trait;
+use model::kinds::FRAME;
+use model::time;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::spool::{Cursor, Tail, position};
+use crate::file::frames::Frames;
+use crate::{Chunk, Position, Reader, SourceError};
+
+/// Bytes of frames handed over at once.
+const CHUNK: usize = 1 << 20;
+
+/// The reading end of a live source. What listens to the venue ends with it.
+pub(super) struct LiveReader {
+    cursor: Cursor,
+    tail: watch::Receiver<Tail>,
+    position: Position,
+    source: Arc<StringArray>,
+    dialects: Labels,
+    topics: Labels,
+    /// What listens; ends when this is dropped.
+    _listening: JoinSet<()>,
+}
+
+impl LiveReader {
+    /// Reads a spool behind a position, or from its beginning.
+    pub(super) fn open(
+        folder: &Path,
+        identity: u64,
+        from: Option<Position>,
+        source: &str,
+        tail: watch::Receiver<Tail>,
+        listening: JoinSet<()>,
+    ) -> Result<Self, SourceError> {
+        if let Some(from) = from.as_ref().filter(|from| from.identity != identity) {
+            return Err(SourceError {
+                transient: false,
+                place: folder.display().to_string(),
+                what: format!(
+                    "the spool was made anew: it was made at {}, and the one that was read at {}",
+                    made(identity),
+                    made(from.identity)
+                ),
+                remedy: "bring it back, or begin anew with `--fresh`: frames that were heard and not stored are lost".into(),
+            });
+        }
+        let seen = *tail.borrow();
+        let cursor = Cursor::open(folder, from.map(|from| from.offset + 1), seen)?;
+        let position = position(identity, cursor.next() - 1);
+        Ok(LiveReader {
+            cursor,
+            tail,
+            position,
+            source: Arc::new(StringArray::from(vec![source])),
+            dialects: Labels::default(),
+            topics: Labels::default(),
+            _listening: listening,
+        })
+    }
+}
+
+#[async_trait]
+impl Reader for LiveReader {
+    async fn next(&mut self, until: Option<&Position>) -> Result<Option<Chunk>, SourceError> {
+        let last = until.map_or(u64::MAX, |until| until.offset);
+        if last <= self.position.offset {
+            // Everything up to there was handed over.
+            return Ok(Some(Chunk { position: self.position.clone(), ..Chunk::default() }));
+        }
+        let next = self.position.offset + 1;
+        let seen = match self.tail.wait_for(|tail| tail.next > next).await {
+            Ok(tail) => *tail,
+            Err(_) => {
+                return Err(SourceError {
+                    transient: false,
+                    place: self.position.part.clone(),
+                    what: "what writes the spool has ended".into(),
+                    remedy: "this is a bug: please report it with the log".into(),
+                });
+            }
+        };
+        let mut frames = Frames::with_room_for(CHUNK / 4);
+        let (dialects, topics) = (&mut self.dialects, &mut self.topics);
+        let (mut bytes, mut reached) = (0, self.position.offset);
+        while bytes < CHUNK && reached < last {
+            let more = self.cursor.take(seen, |number, heard| {
+                frames.push(heard.payload, Some(heard.receive_time), number as i64);
+                dialects.push(Some(heard.dialect));
+                topics.push(Some(heard.topic).filter(|topic| !topic.is_empty()));
+                bytes += heard.payload.len();
+                reached = number;
+            })?;
+            if !more {
+                break;
+            }
+        }
+        let rows = frames.finish_with(&self.source, Arc::new(dialects.finish()), Arc::new(topics.finish()));
+        self.position = position(self.position.identity, reached);
+        Ok(Some(Chunk { batches: vec![(FRAME.clone(), rows)], position: self.position.clone(), errors: Vec::new() }))
+    }
+
+    async fn settle(&mut self, position: &Position) -> Result<(), SourceError> {
+        if let Err(error) = self.cursor.forget_before(position.offset) {
+            // They only take room, and are removed with the next.
+            tracing::warn!("settled frames are not removed: {error}");
+        }
+        Ok(())
+    }
+}
+
+fn made(identity: u64) -> String {
+    time::display(i64::try_from(identity).unwrap_or(i64::MAX))
+}
+
+/// A column of labels of which there are few. Its dictionary is kept from chunk to chunk while no new label comes.
+#[derive(Debug)]
+struct Labels {
+    values: Arc<StringArray>,
+    known: Vec<Box<str>>,
+    keys: Vec<Option<i32>>,
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Labels { values: Arc::new(StringArray::from_iter_values([""; 0])), known: Vec::new(), keys: Vec::new() }
+    }
+}
+
+impl Labels {
+    /// Beyond this many, all are forgotten.
+    const MOST: usize = 4_096;
+
+    fn push(&mut self, label: Option<&str>) {
+        let key = label.map(|label| {
+            let near = self.keys.last().copied().flatten().filter(|key| *self.known[*key as usize] == *label);
+            let found = near.or_else(|| self.known.iter().position(|known| **known == *label).map(|at| at as i32));
+            found.unwrap_or_else(|| {
+                self.known.push(label.into());
+                self.known.len() as i32 - 1
+            })
+        });
+        self.keys.push(key);
+    }
+
+    fn finish(&mut self) -> DictionaryArray<Int32Type> {
+        if self.values.len() != self.known.len() {
+            self.values = Arc::new(StringArray::from_iter_values(&self.known));
+        }
+        let keys = Int32Array::from(std::mem::take(&mut self.keys));
+        let column = DictionaryArray::new(keys, self.values.clone());
+        if self.known.len() > Self::MOST {
+            *self = Labels::default();
+        }
+        column
+    }
+}
