@@ -5,12 +5,13 @@
 //! | chain | delta carries | after a snapshot S | after a delta u' | venues |
 //! |---|---|---|---|---|
 //! | contiguous | U..=u | drop u ≤ S; first U ≤ S+1 ≤ u | U ≤ u'+1 | Binance spot, Bybit and Kraken futures (U = u) |
-//! | linked | U..=u and the update before it, pu | drop u < S; first U ≤ S ≤ u, or pu = S | pu = u' | Binance USD-M and COIN-M, Deribit |
+//! | linked | U..=u and the update before it, pu | drop u < S; first U ≤ S ≤ u, or pu = S | pu = u' | Binance USD-M and COIN-M, Deribit, OKX |
 //!
 //! A delta with nothing new (u ≤ u') is a duplicate on both. A contiguous delta may overlap the book: levels
 //! are absolute sizes, so a delta that begins earlier and ends later leaves the right book, and what it repeats
 //! is no loss. A linked delta names its predecessor, so any other predecessor breaks the chain; that pu = S may
-//! follow a snapshot is the same rule, needed where the delta that ends at S itself was not seen.
+//! follow a snapshot is the same rule, needed where the delta that ends at S itself was not seen. A linked delta that names the
+//! book as its predecessor follows it even if its own number is smaller: OKX begins to count anew that way, after maintenance.
 //! Kraken's futures number their changes one by one, so U = u. Its spot market numbers none, and has no rule here.
 //! Which chain it is follows from the record: linked where `previous_sequence` is present.
 //!
@@ -51,6 +52,7 @@ impl Span {
     pub fn after_snapshot(&self, sequence: i64) -> Fit {
         match self.previous {
             None => self.after_delta(sequence),
+            Some(_) if self.counts_anew(sequence) => Fit::Follows,
             Some(_) if self.last < sequence => Fit::Stale,
             Some(previous) if self.first <= sequence || previous == sequence => Fit::Follows,
             Some(previous) => Fit::gap(sequence, previous.saturating_add(1)),
@@ -59,6 +61,9 @@ impl Span {
 
     /// How this delta fits a book whose last delta ended at `sequence`.
     pub fn after_delta(&self, sequence: i64) -> Fit {
+        if self.counts_anew(sequence) {
+            return Fit::Follows;
+        }
         if self.last <= sequence {
             return Fit::Stale;
         }
@@ -68,6 +73,11 @@ impl Span {
             Some(previous) if previous == sequence => Fit::Follows,
             Some(previous) => Fit::gap(sequence, previous.saturating_add(1)),
         }
+    }
+
+    /// Whether it follows the book's last update but has a smaller number.
+    fn counts_anew(&self, sequence: i64) -> bool {
+        self.previous == Some(sequence) && self.last < sequence
     }
 }
 
@@ -144,6 +154,21 @@ mod tests {
         assert_eq!(contiguous(100, 100).after_snapshot(100), Fit::Stale);
         assert_eq!(contiguous(102, 102).after_delta(101), Fit::Follows);
         assert_eq!(contiguous(104, 104).after_delta(102), Fit::Gap { expected: 103, came: 104 });
+    }
+
+    /// The example of OKX's manual, "Sequence ID".
+    #[test]
+    fn okx() {
+        assert_eq!(linked(10, 11, 15).after_snapshot(10), Fit::Follows);
+        // Nothing has changed.
+        assert_eq!(linked(15, 15, 15).after_delta(15), Fit::Stale);
+        // The numbers are reset, and then they go on as before.
+        assert_eq!(linked(15, 3, 3).after_delta(15), Fit::Follows);
+        assert_eq!(linked(15, 3, 3).after_snapshot(15), Fit::Follows);
+        assert_eq!(linked(3, 4, 5).after_delta(3), Fit::Follows);
+        // One that is older than the book names another before it.
+        assert_eq!(linked(7, 8, 10).after_delta(15), Fit::Stale);
+        assert_eq!(linked(17, 18, 20).after_delta(15), Fit::Gap { expected: 16, came: 18 });
     }
 
     #[test]

@@ -174,6 +174,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// How many bytes were passed: after [`Self::peek`] the place of the next value.
+    #[inline(always)]
+    pub fn offset(&self) -> u32 {
+        self.place(self.rest)
+    }
+
     #[inline(always)]
     fn expect(&mut self, byte: u8) -> Scan<()> {
         if self.peek() != Some(byte) {

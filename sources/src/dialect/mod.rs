@@ -20,6 +20,7 @@ pub(crate) mod fields;
 mod fuzz;
 pub mod json;
 pub mod kraken;
+pub mod okx;
 mod reading;
 mod symbols;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use bybit::{Bybit, Category};
 use coinbase::{Api, Coinbase};
 use deribit::Deribit;
 use kraken::{Kraken, KrakenFutures};
+use okx::Okx;
 
 /// A venue's protocol, as it is found by its name.
 struct Protocol {
@@ -38,7 +40,7 @@ struct Protocol {
     instruments: fn(&[u8]) -> Result<Listings, String>,
 }
 
-const PROTOCOLS: [Protocol; 12] = [
+const PROTOCOLS: [Protocol; 13] = [
     Protocol {
         name: "binance_spot",
         make: |listed| Box::new(Binance::new(Exchange::Spot, listed)),
@@ -87,6 +89,7 @@ const PROTOCOLS: [Protocol; 12] = [
     Protocol { name: "kraken", make: |listed| Box::new(Kraken::new(listed)), instruments: kraken::pairs },
     Protocol { name: "kraken_futures", make: |listed| Box::new(KrakenFutures::new(listed)), instruments: kraken::products },
     Protocol { name: "deribit", make: |listed| Box::new(Deribit::new(listed)), instruments: deribit::instruments },
+    Protocol { name: "okx", make: |listed| Box::new(Okx::new(listed)), instruments: okx::instruments },
 ];
 
 /// Names of every dialect, as `dialect = "…"` has them.
