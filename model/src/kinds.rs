@@ -237,7 +237,8 @@ declare_kinds! {
         ask_prices: Decimals,
         /// New sizes at the changed asks; 0 removes the level.
         ask_quantities: Decimals,
-        /// Whether the sizes are contracts: of inverse instruments, whose base size depends on the price.
+        /// Whether the sizes are contracts: of inverse instruments, whose base size depends on the price, and of OKX's derivatives,
+        /// whose checksum is that of contracts.
         contracts: Boolean,
         /// The venue's checksum of the book after this change, where it sends one that means something.
         checksum: Option<Integer>,

@@ -18,6 +18,7 @@
 //! A snapshot with a smaller number than the book's came late and is of no use, unless the venue has begun to count anew:
 //! [`begins_anew`].
 
+use model::time::Micros;
 use serde::{Deserialize, Serialize};
 
 /// The update numbers of a delta.
@@ -81,11 +82,15 @@ impl Span {
     }
 }
 
-/// Whether the venue has begun to count anew with a snapshot of this number, so that it replaces whatever book there is and
-/// whatever waits for one. Bybit's service does so with 1 after a restart, and an option without orders has 0. Numbers of
-/// other venues are far above.
-pub fn begins_anew(sequence: i64) -> bool {
-    (0..=1).contains(&sequence)
+/// How much later than the book a snapshot with a smaller number must have been made to be no late one: in microseconds.
+const MUCH_LATER: Micros = 60_000_000;
+
+/// Whether the venue has begun to count anew with a snapshot of this number, made at this time, so that it replaces whatever book
+/// there is of the time before, and whatever waits for one. Bybit's service does so with 1 after a restart, and an option without
+/// orders has 0; numbers of other venues are far above. OKX may do so while nobody is connected: then its first snapshot has a
+/// smaller number though it was made long after.
+pub fn begins_anew(sequence: i64, made: Option<Micros>, before: Option<Micros>) -> bool {
+    (0..=1).contains(&sequence) || made.zip(before).is_some_and(|(made, before)| made.saturating_sub(before) > MUCH_LATER)
 }
 
 impl Fit {
@@ -143,7 +148,8 @@ mod tests {
         assert_eq!(contiguous(102, 102).after_delta(101), Fit::Follows);
         assert_eq!(contiguous(104, 104).after_delta(102), Fit::Gap { expected: 103, came: 104 });
         // After a restart a snapshot is numbered 1, and the first change 2.
-        assert!(begins_anew(1) && begins_anew(0) && !begins_anew(2) && !begins_anew(-1));
+        let anew = |sequence| begins_anew(sequence, Some(1), Some(1));
+        assert!(anew(1) && anew(0) && !anew(2) && !anew(-1));
         assert_eq!(contiguous(2, 2).after_snapshot(1), Fit::Follows);
     }
 
@@ -166,6 +172,9 @@ mod tests {
         assert_eq!(linked(15, 3, 3).after_delta(15), Fit::Follows);
         assert_eq!(linked(15, 3, 3).after_snapshot(15), Fit::Follows);
         assert_eq!(linked(3, 4, 5).after_delta(3), Fit::Follows);
+        // While nobody is connected only the time of the next snapshot tells.
+        assert!(begins_anew(3, Some(90_000_000), Some(29_999_999)) && !begins_anew(3, Some(90_000_000), Some(30_000_000)));
+        assert!(!begins_anew(3, None, Some(1)) && !begins_anew(3, Some(90_000_000), None));
         // One that is older than the book names another before it.
         assert_eq!(linked(7, 8, 10).after_delta(15), Fit::Stale);
         assert_eq!(linked(17, 18, 20).after_delta(15), Fit::Gap { expected: 16, came: 18 });

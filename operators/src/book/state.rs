@@ -297,7 +297,9 @@ impl Machine {
             Phase::Buffering => return self.splice(&snapshot, watch),
             // One without a number is as new as its frame.
             Phase::Seeded | Phase::Live
-                if snapshot.sequence.is_some_and(|sequence| Some(sequence) < self.book.sequence && !begins_anew(sequence)) =>
+                if snapshot.sequence.is_some_and(|sequence| {
+                    Some(sequence) < self.book.sequence && !begins_anew(sequence, snapshot.cause.event_time, self.book.cause.event_time)
+                }) =>
             {
                 return false;
             }
@@ -414,7 +416,8 @@ impl Machine {
         if let Some(first) = self.waiting.get(stale)
             && let Fit::Gap { expected, .. } = fit(first)
         {
-            if begins_anew(sequence) {
+            let before = self.waiting.back().and_then(|last| last.cause.event_time);
+            if begins_anew(sequence, snapshot.cause.event_time, before) {
                 // What waits was numbered before.
                 return self.start_over(snapshot, watch);
             }

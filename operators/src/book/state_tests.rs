@@ -75,10 +75,15 @@ impl Rig {
     }
 
     fn snapshot(&mut self, sequence: i64, bids: &[(i128, i128)], asks: &[(i128, i128)]) -> bool {
+        self.snapshot_at(sequence, sequence, bids, asks)
+    }
+
+    /// A snapshot of another time than that of its number.
+    fn snapshot_at(&mut self, time: i64, sequence: i64, bids: &[(i128, i128)], asks: &[(i128, i128)]) -> bool {
         let ((bp, bs), (ap, az)): ((Vec<i128>, Vec<i128>), (Vec<i128>, Vec<i128>)) =
             (bids.iter().copied().unzip(), asks.iter().copied().unzip());
         let snapshot = Snapshot {
-            cause: cause(sequence),
+            cause: cause(time),
             sequence: Some(sequence),
             bids: Levels { prices: &bp, sizes: &bs },
             asks: Levels { prices: &ap, sizes: &az },
@@ -313,6 +318,37 @@ fn a_snapshot_with_which_the_venue_begins_anew_replaces_the_book() {
     assert_eq!(rig.machine.book().unwrap().sequence, Some(2));
     assert_eq!(rig.machine.tally(), Tally { applied: 1, stale: 0, dropped: 2, gaps: 1 });
     assert_eq!(rig.events(), [Seed, Gap, Buffering, Seed, Live]);
+}
+
+#[test]
+fn numbers_that_are_reset_by_a_change_go_on_from_there() {
+    let mut rig = Rig::default();
+    rig.snapshot(10, &[(5, 1)], &[(6, 1)]);
+    assert!(rig.delta(11, 15, Some(10), &[(5, 2)], &[]));
+    assert!(!rig.delta(15, 15, Some(15), &[], &[]), "nothing has changed");
+    assert!(rig.delta(3, 3, Some(15), &[(5, 3)], &[]));
+    assert!(rig.delta(4, 5, Some(3), &[(5, 4)], &[]));
+    let book = rig.machine.book().unwrap();
+    assert_eq!((book.sequence, book.bids.iter().collect::<Vec<_>>()), (Some(5), vec![(5, 4)]));
+    assert_eq!((rig.events(), rig.machine.tally()), (vec![Seed, Live], Tally { applied: 3, stale: 1, dropped: 0, gaps: 0 }));
+}
+
+#[test]
+fn numbers_that_were_reset_unseen_are_told_by_the_time_of_the_snapshot() {
+    let mut rig = Rig::default();
+    rig.snapshot(500, &[(5, 1)], &[(6, 1)]);
+    rig.delta(501, 510, Some(500), &[(5, 2)], &[]);
+    assert!(!rig.snapshot_at(60_000_510, 3, &[(7, 1)], &[(8, 1)]), "it may be late");
+    assert!(rig.snapshot_at(60_000_511, 3, &[(7, 1)], &[(8, 1)]));
+    assert!(rig.delta(4, 9, Some(3), &[(7, 2)], &[]));
+    assert_eq!(rig.machine.book().unwrap().bids.iter().collect::<Vec<_>>(), [(7, 2)]);
+    // What waits was numbered before.
+    let mut rig = Rig::default();
+    rig.delta(501, 510, Some(500), &[(5, 2)], &[]);
+    assert!(!rig.snapshot_at(60_000_510, 3, &[(7, 1)], &[(8, 1)]));
+    assert!(rig.snapshot_at(60_000_511, 3, &[(7, 1)], &[(8, 1)]));
+    assert!(rig.delta(4, 9, Some(3), &[(7, 2)], &[]));
+    assert_eq!(rig.machine.tally(), Tally { applied: 1, stale: 0, dropped: 1, gaps: 0 });
 }
 
 #[test]

@@ -24,6 +24,8 @@ const KRAKEN: Recorded = Recorded {
     books: 10,
 };
 
+const OKX: Recorded = Recorded { dialect: "okx", files: &["OKX.ws.1.0.gz"], counts: [290, 28, 74], books: 3 };
+
 /// Writes what the sockets of recordings received as lines `NANOSECONDS FRAME`, but for the frame of this number among those that
 /// hold a text.
 fn write_frames(folder: &Path, files: &[&str], lost: Option<(&str, usize)>, out: &Path) {
@@ -87,7 +89,7 @@ fn run(recorded: &Recorded, recordings: &Path, lost: Option<(&str, usize)>) -> t
 #[test]
 fn recordings_give_what_another_reader_counts_and_books_that_are_never_lost() {
     let Some(recordings) = recordings("recordings_give_what_another_reader_counts") else { return };
-    for recorded in [COINBASE, KRAKEN] {
+    for recorded in [COINBASE, KRAKEN, OKX] {
         let folder = run(&recorded, &recordings, None);
         let (data, Recorded { dialect, counts, books, .. }) = (folder.path().join("data"), recorded);
         let one = |query: &str| rows(&data, query)[0]["n"].as_u64().unwrap();
@@ -106,15 +108,17 @@ fn recordings_give_what_another_reader_counts_and_books_that_are_never_lost() {
 #[test]
 fn a_change_that_is_lost_is_told_by_the_next_checksum() {
     let Some(recordings) = recordings("a_change_that_is_lost") else { return };
-    let folder = run(&KRAKEN, &recordings, Some(("\"c\":\"", 4)));
-    let data = folder.path().join("data");
-    let told = rows(&data, "SELECT symbol, frame FROM book_events WHERE event = 'checksum'");
-    assert_eq!(told.len(), 1, "{told:?}");
-    let after = format!(
-        "SELECT * FROM book_metrics WHERE symbol = {} AND frame >= {}",
-        told[0]["symbol"].to_string().replace('"', "'"),
-        told[0]["frame"]
-    );
-    let metrics = rows(&data, &after);
-    assert!(metrics.is_empty(), "metrics of a book that is not the venue's: {:?}", metrics.first());
+    for (recorded, change) in [(KRAKEN, "\"c\":\""), (OKX, "\"action\":\"update\"")] {
+        let folder = run(&recorded, &recordings, Some((change, 4)));
+        let data = folder.path().join("data");
+        let told = rows(&data, "SELECT symbol, frame FROM book_events WHERE event = 'checksum'");
+        assert_eq!(told.len(), 1, "{}: {told:?}", recorded.dialect);
+        let after = format!(
+            "SELECT * FROM book_metrics WHERE symbol = {} AND frame >= {}",
+            told[0]["symbol"].to_string().replace('"', "'"),
+            told[0]["frame"]
+        );
+        let metrics = rows(&data, &after);
+        assert!(metrics.is_empty(), "metrics of a book that is not the venue's: {:?}", metrics.first());
+    }
 }

@@ -267,7 +267,7 @@ impl<'a> Reading<'a> {
         let Some(builder) = &mut records.book_delta else { return Ok(Outcome::Ignored) };
         let event_time = event.quoted_time("ts")?;
         let last = event.get("seqId").map(|_| event.integer("seqId")).transpose()?;
-        // Frames of before 2023 have no numbers: there the checksum holds the book together.
+        // Frames of 2022 have no numbers: there the checksum holds the book together.
         let previous = last.map(|_| event.integer("prevSeqId")).transpose()?;
         if let (Some(-1), Some(value)) = (previous, event.get("prevSeqId")) {
             return Err(event.bad("prevSeqId", value, "a change has none before it"));

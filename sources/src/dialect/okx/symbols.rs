@@ -10,8 +10,8 @@
 //!   symbols end with what tells them apart: `BTC-USD-PERP-UM`.
 //!
 //! What an id does not tell is what a contract is worth. It is known of inverse contracts (100 US dollars of BTC, 10 of all others)
-//! and of BTC and ETH against USDT (0.01 and 0.1 of the base asset); of all others, and of options, whose contracts were made smaller
-//! over the years, the listing must say (`instruments`).
+//! and of BTC and ETH against USDT (0.01 and 0.1 of the base asset); of all others, many of which were made smaller in
+//! 2022, and of options the listing must say (`instruments`).
 
 use model::Decimal;
 use model::instrument::{Contract, Listing, Right};

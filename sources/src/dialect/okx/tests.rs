@@ -515,11 +515,11 @@ fn what_carries_no_record_is_ignored() {
 #[test]
 fn every_refusal_has_its_reason_and_names_the_place() {
     for (from, to, reason, detail) in [
-        ("}]}", "}]", "malformed", "the text ends before the value does at byte 173"),
-        ("}]}", "}]}]", "malformed", "bytes after the value at byte 174"),
-        ("\"source\":\"0\"", "\"px\":\"2\"", "malformed", "member named twice at byte 146"),
-        ("\"data\"", "\"data\":[],\"data\"", "malformed", "member named twice at byte 70"),
-        ("\"data\"", "\"arg\":{},\"data\"", "malformed", "member named twice at byte 62"),
+        ("}]}", "}]", "malformed", "the text ends before the value does at byte 184"),
+        ("}]}", "}]}]", "malformed", "bytes after the value at byte 185"),
+        ("\"source\":\"0\"", "\"px\":\"2\"", "malformed", "member named twice at byte 155"),
+        ("\"data\"", "\"data\":[],\"data\"", "malformed", "member named twice at byte 69"),
+        ("\"data\"", "\"arg\":{},\"data\"", "malformed", "member named twice at byte 58"),
         ("\"trades-all\"", "\"trades-none\"", "unknown_event", "the channel \"trades-none\" is nothing of OKX's that we know"),
         ("\"arg\"", "\"x\"", "unknown_event", "a frame without channel, event and code is nothing of OKX's that we know"),
         ("\"data\"", "\"x\"", "missing_field", "`data` is missing"),
@@ -590,7 +590,10 @@ struct Kept {
 impl Kept {
     fn set(side: &mut BTreeMap<i128, i128>, prices: &[i128], sizes: &[i128]) {
         for (price, size) in prices.iter().zip(sizes) {
-            if *size == 0 { side.remove(price).map_or((), drop) } else { drop(side.insert(*price, *size)) }
+            match size {
+                0 => side.remove(price),
+                size => side.insert(*price, *size),
+            };
         }
     }
 
