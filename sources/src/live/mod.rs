@@ -1,15 +1,15 @@
 //! Venues, live: what they send now, each frame kept before anything is made of it.
 //!
 //! One source a venue, all alike: its options say which markets, instruments and kinds are wanted, the venue's own listing says
-//! which instruments there are, its [`Venue`] which channels tell of them. What makes the promises hold:
+//! which instruments there are, its `Venue` which channels tell of them. What makes the promises hold:
 //!
-//! - **Nothing heard is lost.** Every frame is on disk ([`spool`]) before the runtime sees it, and stays there until what came
+//! - **Nothing heard is lost.** Every frame is on disk (`spool`) before the runtime sees it, and stays there until what came
 //!   from it is stored. The source is replayable like a file: killed at any moment it goes on behind the last frame settled, and
 //!   frames that came and were not read are read then. A pipeline that is slow makes the spool grow and not the venue wait.
 //! - **What was not heard is noticed.** The numbers of the venue are followed on every channel as frames come; a hole is filled
-//!   over REST where the venue can, a book that lost a change gets a new snapshot ([`venue::Protocol`]).
-//! - **It never stops.** Whatever ends a connection, another is opened ([`socket`]); requests keep within the venue's limits
-//!   ([`rest`]).
+//!   over REST where the venue can, a book that lost a change gets a new snapshot (`venue::Protocol`).
+//! - **It never stops.** Whatever ends a connection, another is opened (`socket`); requests keep within the venue's limits
+//!   (`rest`).
 //! - **Decoding is elsewhere.** Frames go on as they came, so a capture of them replays to the same records.
 
 use std::collections::BTreeMap;

@@ -189,6 +189,6 @@ impl Speaks for Binance {
     }
 
     fn stale(&self, path: &str, _query: &BTreeMap<String, String>) -> Option<String> {
-        self.is_book(path).then(|| self.begins.answer())
+        self.is_book(path).then(|| Book { last: self.begins.last - 1_000, ..self.begins.clone() }.answer())
     }
 }
