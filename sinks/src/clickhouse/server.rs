@@ -1,6 +1,5 @@
 //! One ClickHouse server over HTTP: statements, inserts, and what its errors mean.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use clickhouse::error::Error;
 use clickhouse::{Client, RowOwned, RowRead};
 use config::values::Secret;
 use storage::attempts::MayPass;
+use storage::say;
 
 use super::tables::{is_replicated, quoted};
 use crate::SinkError;
@@ -255,7 +255,7 @@ impl Failure {
     fn of(error: &Error) -> Self {
         match error {
             Error::BadResponse(text) => Self::of_answer(text),
-            Error::Network(_) => Self::of_network(&chain(error)),
+            Error::Network(_) => Self::of_network(&say(error)),
             Error::TimedOut => Failure {
                 transient: true,
                 code: None,
@@ -264,12 +264,12 @@ impl Failure {
             },
             // Half an answer: the connection broke.
             Error::Decompression(_) | Error::NotEnoughData => {
-                Failure { transient: true, code: None, what: chain(error), remedy: "look at the connection to the server".into() }
+                Failure { transient: true, code: None, what: say(error), remedy: "look at the connection to the server".into() }
             }
             _ => Failure {
                 transient: false,
                 code: None,
-                what: chain(error),
+                what: say(error),
                 remedy: "check that `url` is the HTTP address of ClickHouse (port 8123, or 8443 with https)".into(),
             },
         }
@@ -308,20 +308,6 @@ impl Failure {
 fn code_of(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("Code: ")?;
     digits[..digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())].parse().ok()
-}
-
-/// An error with what caused it; each says something the others do not.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The beginning of a long text, on one line.

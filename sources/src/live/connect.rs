@@ -1,20 +1,19 @@
 //! Sockets to venues: TCP, through a proxy where one is given, TLS where the address says `wss`, WebSocket.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
+use storage::say;
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 use tower_service::Service;
-
-use super::rest::causes;
 
 /// An open connection.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -24,11 +23,23 @@ const LARGEST: usize = 32 << 20;
 /// Bytes read from a socket at once.
 const READ: usize = 64 << 10;
 
+/// TLS with the system's certificates, which take a while to read.
+static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    // Those that cannot be read are none; without any, every venue is refused by name.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the protocol's versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(tls)
+});
+
 /// What opens connections to one host.
 #[derive(Debug)]
 pub(super) struct Dialer {
     proxy: Option<String>,
-    tls: Arc<ClientConfig>,
     patience: Duration,
     pause: Duration,
     /// When the next one may be opened.
@@ -38,15 +49,7 @@ pub(super) struct Dialer {
 impl Dialer {
     /// What opens connections through a proxy or directly, with a pause between two, and waits so long for each.
     pub(super) fn new(proxy: Option<&str>, patience: Duration, pause: Duration) -> Dialer {
-        let mut roots = RootCertStore::empty();
-        // Those that cannot be read are none; without any, every venue is refused by name.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("the provider has the protocol's versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Dialer { proxy: proxy.map(str::to_owned), tls: Arc::new(tls), patience, pause, next: Mutex::new(Instant::now()) }
+        Dialer { proxy: proxy.map(str::to_owned), patience, pause, next: Mutex::new(Instant::now()) }
     }
 
     /// Opens a connection, in its turn.
@@ -74,12 +77,12 @@ impl Dialer {
                 let proxy = proxy.parse().map_err(|error| format!("the proxy's address: {error}"))?;
                 let target = format!("https://{host}:{port}").parse().map_err(|error| format!("{address}: {error}"))?;
                 let tunnel = Tunnel::new(proxy, HttpConnector::new()).call(target).await;
-                tunnel.map_err(|error| format!("the proxy: {}", causes(&error)))?.into_inner()
+                tunnel.map_err(|error| format!("the proxy: {}", say(&error)))?.into_inner()
             }
         };
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let limits = WebSocketConfig::default().max_message_size(Some(LARGEST)).max_frame_size(Some(LARGEST)).read_buffer_size(READ);
-        let opened = client_async_tls_with_config(address, stream, Some(limits), Some(Connector::Rustls(self.tls.clone()))).await;
-        opened.map(|(socket, _)| socket).map_err(|error| causes(&error))
+        let opened = client_async_tls_with_config(address, stream, Some(limits), Some(Connector::Rustls(TLS.clone()))).await;
+        opened.map(|(socket, _)| socket).map_err(|error| say(&error))
     }
 }

@@ -27,6 +27,7 @@ use model::kinds::FRAME;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use storage::attempts::Attempts;
+use storage::say;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
@@ -42,8 +43,8 @@ mod venue;
 use connect::Dialer;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
-use socket::{Batch, Patience, Shard};
-use spool::{Cursor, Heard, Spool, Tail, Writer};
+use socket::{Patience, Shard};
+use spool::{Batch, Cursor, Heard, Spool, Tail, Writer};
 pub use venue::Wanted;
 use venue::{Channel, Instrument, Market, Protocol, Venue};
 
@@ -205,7 +206,7 @@ impl Options {
         {
             cx.error(&["proxy"], format!("`{proxy}` is no HTTP proxy"), "write it like http://HOST:PORT");
         }
-        let component = Arc::new(Live { venue, markets, patterns, options: self, listings: OnceCell::new() });
+        let component = Arc::new(Live { venue, markets, patterns, options: self, asked: OnceCell::new() });
         (!cx.failed()).then_some(Checked { outputs: vec![FRAME.clone()], component })
     }
 }
@@ -217,8 +218,15 @@ struct Live {
     markets: Vec<Market>,
     patterns: Vec<GlobMatcher>,
     options: Options,
-    /// The venue's listings, by market, once they were asked for.
-    listings: OnceCell<Vec<Bytes>>,
+    /// The markets' listings, once they were asked for.
+    asked: OnceCell<Vec<Asked>>,
+}
+
+/// A market's listing, and what it was asked with.
+#[derive(Debug)]
+struct Asked {
+    rest: Rest,
+    listing: Bytes,
 }
 
 #[async_trait]
@@ -228,14 +236,15 @@ impl Source for Live {
     }
 
     async fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
-        for (market, listing) in self.markets.iter().zip(self.listings().await?) {
+        for (market, Asked { listing, .. }) in self.markets.iter().zip(self.asked().await?) {
             dialects.learn(market.dialect, listing).map_err(|what| self.misread(market, what))?;
         }
         Ok(())
     }
 
     async fn open(&self, cx: OpenSource) -> Result<Box<dyn Reader>, SourceError> {
-        let instruments = self.instruments().await?;
+        let asked = self.asked().await?;
+        let instruments = self.instruments(asked)?;
         let folder = Path::new(cx.settings.data()).join("pipelines").join(&cx.pipeline).join("spool").join(&cx.node);
         let spool = Spool::open(&folder).map_err(|error| SourceError {
             transient: true,
@@ -248,10 +257,10 @@ impl Source for Live {
         let (account, place) = (cx.account.clone(), folder.display().to_string());
         let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, batches, &account, &place));
         writes.map_err(|error| self.unable(error.to_string(), "see how many threads the system allows"))?;
-        let mut shards = self.shards(&cx, &instruments, &out)?;
+        let mut shards = self.shards(&cx, asked, &instruments, &out);
         recover(&mut shards, &folder, *tail.borrow())?;
         let mut listening = JoinSet::new();
-        self.ask(&instruments, &out, &mut listening)?;
+        self.poll(asked, &instruments, &out, &mut listening);
         for (shard, protocol) in shards {
             listening.spawn(shard.run(protocol));
         }
@@ -260,37 +269,38 @@ impl Source for Live {
 }
 
 impl Live {
-    fn rest(&self, market: &Market) -> Result<Rest, SourceError> {
-        let base = self.options.rest_url.of(market.name).unwrap_or(market.rest);
+    fn client(&self) -> Result<reqwest::Client, SourceError> {
         let mut client = reqwest::Client::builder().connect_timeout(self.options.connect_timeout.0);
         if let Some(proxy) = &self.options.proxy {
             client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| self.unable(error.to_string(), "correct `proxy`"))?);
         }
-        let client = client.build().map_err(|error| self.unable(rest::causes(&error), "see the system's TLS certificates"))?;
-        Ok(Rest::new(client, base, market.limits.weight))
+        client.build().map_err(|error| self.unable(say(&error), "see the system's TLS certificates"))
     }
 
-    /// The venue's listings, in the order of the markets.
-    async fn listings(&self) -> Result<&Vec<Bytes>, SourceError> {
+    /// The listings of the markets, in their order.
+    async fn asked(&self) -> Result<&Vec<Asked>, SourceError> {
         let ask = || async {
-            let mut listings = Vec::new();
+            let client = self.client()?;
+            let mut asked = Vec::new();
             for market in &self.markets {
-                let answer = self.rest(market)?.ask(&market.listing).await;
-                listings.push(answer.map_err(|Unanswered { transient, what }| SourceError {
+                let base = self.options.rest_url.of(market.name).unwrap_or(market.rest);
+                let rest = Rest::new(client.clone(), base, market.limits.weight);
+                let listing = rest.ask(&market.listing).await.map_err(|Unanswered { transient, what }| SourceError {
                     transient,
                     ..self.unable(what, "see whether the venue can be reached; set `proxy` or `rest_url` where it cannot be directly")
-                })?);
+                })?;
+                asked.push(Asked { rest, listing });
             }
-            Ok(listings)
+            Ok(asked)
         };
-        self.listings.get_or_try_init(ask).await
+        self.asked.get_or_try_init(ask).await
     }
 
     /// The instruments that are meant, by market.
-    async fn instruments(&self) -> Result<Vec<Vec<Instrument>>, SourceError> {
+    fn instruments(&self, asked: &[Asked]) -> Result<Vec<Vec<Instrument>>, SourceError> {
         let mut found = vec![false; self.patterns.len()];
         let mut all = Vec::new();
-        for (market, listing) in self.markets.iter().zip(self.listings().await?) {
+        for (market, Asked { listing, .. }) in self.markets.iter().zip(asked) {
             let listed = dialect::instruments(market.dialect, listing).map_err(|what| self.misread(market, what))?;
             let mut meant = Vec::new();
             for (symbol, listing) in listed {
@@ -318,12 +328,12 @@ impl Live {
     fn shards(
         &self,
         cx: &OpenSource,
+        asked: &[Asked],
         instruments: &[Vec<Instrument>],
         out: &mpsc::Sender<Batch>,
-    ) -> Result<Vec<(Shard, Box<dyn Protocol>)>, SourceError> {
+    ) -> Vec<(Shard, Box<dyn Protocol>)> {
         let mut shards = Vec::new();
-        for (market, instruments) in self.markets.iter().zip(instruments) {
-            let rest = self.rest(market)?;
+        for ((market, Asked { rest, .. }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
             let dialer = Arc::new(Dialer::new(self.options.proxy.as_deref(), self.options.connect_timeout.0, market.limits.connect_pause));
             let patience = Patience {
                 acknowledgement: self.options.acknowledge_timeout.0,
@@ -349,21 +359,19 @@ impl Live {
                 shards.push((shard, protocol));
             }
         }
-        Ok(shards)
+        shards
     }
 
     /// Begins to ask for what no channel tells.
-    fn ask(&self, instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>, listening: &mut JoinSet<()>) -> Result<(), SourceError> {
-        for ((market, instruments), listing) in self.markets.iter().zip(instruments).zip(self.listings.get().into_iter().flatten()) {
-            let rest = self.rest(market)?;
+    fn poll(&self, asked: &[Asked], instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>, listening: &mut JoinSet<()>) {
+        for ((market, Asked { rest, listing }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
             listening.spawn(poll::listing(*market, rest.clone(), listing.clone(), out.clone()));
-            for poll in
-                instruments.iter().flat_map(|one| self.options.kinds.iter().flat_map(|wanted| self.venue.polls(market, one, *wanted)))
-            {
-                listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
+            for instrument in instruments {
+                for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.polls(market, instrument, *wanted)) {
+                    listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
+                }
             }
         }
-        Ok(())
     }
 
     /// The channels of a market, by the connections that carry them.

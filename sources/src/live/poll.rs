@@ -13,8 +13,7 @@ use tokio::time::sleep;
 use twox_hash::XxHash64;
 
 use super::rest::Rest;
-use super::socket::Batch;
-use super::spool::Heard;
+use super::spool::{Batch, Heard};
 use super::venue::{Market, Poll};
 
 /// How often a listing is asked for.
@@ -41,24 +40,17 @@ pub(super) async fn run(poll: Poll, dialect: &'static str, rest: Rest, out: mpsc
 }
 
 /// Keeps a market's listing, and each that differs from the one before it.
-pub(super) async fn listing(market: Market, rest: Rest, mut before: Bytes, out: mpsc::Sender<Batch>) {
-    if !keep(&out, market.dialect, market.listing.topic, &before).await {
-        return;
-    }
-    let mut known = essence(&before);
-    loop {
-        sleep(LISTING).await;
-        match rest.ask(&market.listing).await {
-            Ok(listing) if essence(&listing) == known => {}
-            Ok(listing) => {
-                before = listing;
-                known = essence(&before);
-                if !keep(&out, market.dialect, market.listing.topic, &before).await {
-                    return;
-                }
+pub(super) async fn listing(market: Market, rest: Rest, mut listing: Bytes, out: mpsc::Sender<Batch>) {
+    while keep(&out, market.dialect, market.listing.topic, &listing).await {
+        let known = essence(&listing);
+        listing = loop {
+            sleep(LISTING).await;
+            match rest.ask(&market.listing).await {
+                Ok(answer) if essence(&answer) != known => break answer,
+                Ok(_) => {}
+                Err(error) => tracing::warn!("{error}; it is asked again in {} s", LISTING.as_secs()),
             }
-            Err(error) => tracing::warn!("{error}; it is asked again in {} s", LISTING.as_secs()),
-        }
+        };
     }
 }
 

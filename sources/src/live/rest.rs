@@ -12,6 +12,7 @@ use bytes::Bytes;
 use model::time;
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
+use storage::say;
 use tokio::time::{Instant, sleep_until};
 
 use super::venue::Ask;
@@ -72,7 +73,7 @@ impl Rest {
             sleep_until(until).await;
         }
         let path = ask.path.as_ref();
-        let fails = |error: reqwest::Error| Unanswered { transient: true, what: format!("{}{path}: {}", self.base, causes(&error)) };
+        let fails = |error: reqwest::Error| Unanswered { transient: true, what: format!("{}{path}: {}", self.base, say(&error)) };
         let answer = self.client.get(format!("{}{path}", self.base)).timeout(ANSWER).send().await.map_err(fails)?;
         let status = answer.status();
         self.note(status, answer.headers());
@@ -118,15 +119,4 @@ impl Rest {
             tracing::warn!(host = self.base, "the venue refuses with {status}; nobody asks it for {} s", pause.as_secs());
         }
     }
-}
-
-/// An error with what caused it.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words = format!("{words}: {error}");
-        cause = error.source();
-    }
-    words
 }

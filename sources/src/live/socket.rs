@@ -26,22 +26,8 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::connect::{Dialer, Socket};
 use super::rest::{Rest, Unanswered};
-use super::spool::Heard;
+use super::spool::{Batch, Heard};
 use super::venue::{Ask, Channel, Market, Order, Protocol, Said, Tells, Venue};
-
-/// Frames on their way to the spool.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) frames: u64,
-    pub(super) bytes: Vec<u8>,
-}
-
-impl Batch {
-    pub(super) fn push(&mut self, heard: Heard<'_>) {
-        self.frames += 1;
-        heard.write(&mut self.bytes);
-    }
-}
 
 /// Messages taken in before they go on to the spool.
 const AT_ONCE: usize = 512;
@@ -265,11 +251,16 @@ impl Shard {
             Said::Refused => tracing::error!(shard = self.name, "the venue refuses: {}", String::from_utf8_lossy(payload)),
             Said::Other => {}
         }
-        state.batch.push(Heard { receive_time: time::now(), dialect: self.market.dialect, topic: "", payload });
+        self.keep("", payload, state);
+        Ok(())
+    }
+
+    /// Keeps what was heard, and does what the protocol ordered about it.
+    fn keep(&self, topic: &str, payload: &[u8], state: &mut Listening) {
+        state.batch.push(Heard { receive_time: time::now(), dialect: self.market.dialect, topic, payload });
         for order in state.orders.drain(..) {
             self.obey(order, &state.asking);
         }
-        Ok(())
     }
 
     /// Gives what came to the spool; `false` where there is none any more.
@@ -298,12 +289,8 @@ impl Shard {
     fn answered(&self, channel: usize, ask: Ask<String>, failed: u32, answer: Result<Bytes, Unanswered>, state: &mut Listening) {
         match answer {
             Ok(payload) => {
-                let heard = Heard { receive_time: time::now(), dialect: self.market.dialect, topic: &ask.topic, payload: &payload };
-                state.batch.push(heard);
                 state.protocol.answer(channel, &ask, failed, &payload, &mut state.orders);
-                for order in state.orders.drain(..) {
-                    self.obey(order, &state.asking);
-                }
+                self.keep(&ask.topic, &payload, state);
             }
             Err(Unanswered { what, transient }) => {
                 if !transient && failed == 0 {

@@ -45,7 +45,7 @@ pub(super) struct Heard<'a> {
 
 impl<'a> Heard<'a> {
     /// Appends its bytes as a segment holds them.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0; HEAD]);
         out.extend_from_slice(&self.receive_time.to_le_bytes());
@@ -81,6 +81,20 @@ impl<'a> Heard<'a> {
         };
         let (dialect, topic) = (label()?, label()?);
         Ok(Some((Heard { receive_time: i64::from_le_bytes(*time), dialect, topic, payload: rest }, HEAD + length)))
+    }
+}
+
+/// Frames on their way to the spool.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) frames: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, heard: Heard<'_>) {
+        self.frames += 1;
+        heard.write(&mut self.bytes);
     }
 }
 
