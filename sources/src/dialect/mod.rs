@@ -16,6 +16,7 @@ pub mod coinbase;
 pub mod deribit;
 pub mod digits;
 pub(crate) mod fields;
+mod figures;
 #[cfg(test)]
 mod fuzz;
 pub mod json;

@@ -3,6 +3,7 @@
 use model::Decimal;
 use model::dialect::FrameRef;
 use model::instrument::{Contract, Listing};
+use model::kinds::{BookDelta, BookSnapshot};
 use model::time::Micros;
 
 use super::fields::{Event, Keys, Refusal, decimal, excerpt, refuse};
@@ -28,6 +29,63 @@ pub(super) struct Levels {
 pub(super) struct Side {
     pub(super) prices: Vec<Decimal>,
     pub(super) quantities: Vec<Decimal>,
+}
+
+impl Levels {
+    /// The whole book that these levels are, without what only some venues say of it.
+    #[inline(always)]
+    pub(super) fn snapshot<'r>(
+        &'r self,
+        venue: &'static str,
+        listing: &'r Listing,
+        frame: FrameRef<'_>,
+        event_time: Option<Micros>,
+        sequence: Option<i64>,
+    ) -> BookSnapshot<'r> {
+        BookSnapshot {
+            venue,
+            market: listing.market.as_str(),
+            symbol: &listing.symbol,
+            event_time,
+            receive_time: frame.receive_time,
+            frame: Some(frame.frame),
+            sequence,
+            origin: "venue",
+            bid_prices: &self.bids.prices,
+            bid_quantities: &self.bids.quantities,
+            ask_prices: &self.asks.prices,
+            ask_quantities: &self.asks.quantities,
+            contracts: listing.contract.is_some(),
+            depth: None,
+            checksum: None,
+            price_digits: None,
+            quantity_digits: None,
+        }
+    }
+
+    /// The change of a book that these levels are, without numbers and what only some venues say of it.
+    #[inline(always)]
+    pub(super) fn delta<'r>(&'r self, venue: &'static str, listing: &'r Listing, frame: FrameRef<'_>, event_time: Micros) -> BookDelta<'r> {
+        BookDelta {
+            venue,
+            market: listing.market.as_str(),
+            symbol: &listing.symbol,
+            event_time,
+            receive_time: frame.receive_time,
+            frame: Some(frame.frame),
+            first_sequence: None,
+            last_sequence: None,
+            previous_sequence: None,
+            bid_prices: &self.bids.prices,
+            bid_quantities: &self.bids.quantities,
+            ask_prices: &self.asks.prices,
+            ask_quantities: &self.asks.quantities,
+            contracts: listing.contract.is_some(),
+            checksum: None,
+            price_digits: None,
+            quantity_digits: None,
+        }
+    }
 }
 
 impl Side {

@@ -8,12 +8,13 @@ use std::borrow::Cow;
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
 use model::instrument::{Contract, Listing};
-use model::kinds::{FundingRate, IndexPrice, LongShortRatio, MarkPrice, OpenInterest, Quote, Trade, TradeBuilder, VenueStatus};
+use model::kinds::{LongShortRatio, OpenInterest, Quote, Trade, TradeBuilder, VenueStatus};
 use model::time::Micros;
 
 use super::events::VENUE;
 use super::symbols::Exchange;
 use crate::dialect::fields::{Event, Refusal, keys, missing, refuse};
+use crate::dialect::figures::{Figures, Funding};
 use crate::dialect::json::Token;
 use crate::dialect::reading::{Pass, best, in_base, named, some_time};
 use crate::dialect::symbols::Symbols;
@@ -181,26 +182,14 @@ impl Answer<'_> {
 
     /// `fundingRate`: the rate that was paid at a time.
     fn funding(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
-        let Some(builder) = &mut records.funding_rate else { return Ok(Outcome::Ignored) };
+        if records.funding_rate.is_none() {
+            return Ok(Outcome::Ignored);
+        }
         let rate = self.event.optional_rounded("fundingRate")?.ok_or_else(|| missing("fundingRate"))?;
         let event_time = self.time("fundingTime")?;
         let (frame, pass) = (self.frame, self.pass);
-        let listing = self.listing()?;
-        if pass == Pass::Push {
-            builder.push(FundingRate {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                rate,
-                predicted_rate: None,
-                interval_seconds: None,
-                next_funding_time: Some(event_time),
-            });
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures::of_funding(Funding::paid_at(rate, Some(event_time)));
+        Ok(figures.push(VENUE, self.listing()?, event_time, frame, pass, records))
     }
 
     /// `premiumIndex`: what the stream of mark prices tells.
@@ -210,43 +199,13 @@ impl Answer<'_> {
         }
         let event_time = self.time("time")?;
         let (mark, index) = (self.event.positive("markPrice")?, self.event.positive("indexPrice")?);
-        let settlement_price = self.event.positive("estimatedSettlePrice")?;
+        let settlement = self.event.positive("estimatedSettlePrice")?;
         let (rate, next_funding_time) = (self.event.optional_rounded("lastFundingRate")?, self.event.optional_time("nextFundingTime")?);
-        let (frame, pass) = (self.frame, self.pass);
-        let Listing { market, symbol, .. } = self.listing()?;
-        let (market, receive_time, number) = (market.as_str(), frame.receive_time, Some(frame.frame));
-        let mut outcome = Outcome::Ignored;
-        if let (Some(builder), Some(price)) = (&mut records.mark_price, mark) {
-            outcome = Outcome::Decoded;
-            if pass == Pass::Push {
-                builder.push(MarkPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price, settlement_price });
-            }
-        }
-        if let (Some(builder), Some(price)) = (&mut records.index_price, index) {
-            outcome = Outcome::Decoded;
-            if pass == Pass::Push {
-                builder.push(IndexPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price });
-            }
-        }
         // A dated future has neither a rate nor a time to pay it.
-        if let (Some(builder), Some(rate), Some(next)) = (&mut records.funding_rate, rate, next_funding_time) {
-            outcome = Outcome::Decoded;
-            if pass == Pass::Push {
-                builder.push(FundingRate {
-                    venue: VENUE,
-                    market,
-                    symbol,
-                    event_time,
-                    receive_time,
-                    frame: number,
-                    rate,
-                    predicted_rate: None,
-                    interval_seconds: None,
-                    next_funding_time: Some(next),
-                });
-            }
-        }
-        Ok(outcome)
+        let funding = rate.zip(next_funding_time).map(|(rate, next)| Funding::paid_at(rate, Some(next)));
+        let figures = Figures { mark, settlement, index, funding, open_interest: None };
+        let (frame, pass) = (self.frame, self.pass);
+        Ok(figures.push(VENUE, self.listing()?, event_time, frame, pass, records))
     }
 
     /// `trades` and `historicalTrades`: an execution of the past.

@@ -7,14 +7,14 @@ use std::borrow::Cow;
 
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
-use model::instrument::Listing;
-use model::kinds::{BookDelta, BookSnapshot, FundingRate, IndexPrice, Liquidation, MarkPrice, Quote, Trade, VenueStatus};
+use model::kinds::{BookDelta, Liquidation, Quote, Trade, VenueStatus};
 use model::time::Micros;
 
 use super::answers::topic_symbol;
 use super::fields::Letters;
 use super::symbols::Exchange;
 use crate::dialect::fields::{Event, Refusal, missing, refuse};
+use crate::dialect::figures::{Figures, Funding};
 use crate::dialect::reading::{Levels, Pass, best, find, in_base, named, some_time};
 use crate::dialect::symbols::Symbols;
 
@@ -114,23 +114,10 @@ impl<'a> Reading<'a> {
         let listing = find(event, "s", self.symbols)?;
         if self.pass == Pass::Push {
             builder.push(BookDelta {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
                 first_sequence: Some(first_sequence),
                 last_sequence: Some(last_sequence),
                 previous_sequence,
-                bid_prices: &self.levels.bids.prices,
-                bid_quantities: &self.levels.bids.quantities,
-                ask_prices: &self.levels.asks.prices,
-                ask_quantities: &self.levels.asks.quantities,
-                contracts: listing.contract.is_some(),
-                checksum: None,
-                price_digits: None,
-                quantity_digits: None,
+                ..self.levels.delta(VENUE, listing, frame, event_time)
             });
         }
         Ok(Outcome::Decoded)
@@ -158,25 +145,7 @@ impl<'a> Reading<'a> {
         let symbol = snapshot_symbol(event, frame)?;
         let listing = named(&symbol, self.symbols)?;
         if self.pass == Pass::Push {
-            builder.push(BookSnapshot {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                sequence: Some(sequence),
-                origin: "venue",
-                bid_prices: &self.levels.bids.prices,
-                bid_quantities: &self.levels.bids.quantities,
-                ask_prices: &self.levels.asks.prices,
-                ask_quantities: &self.levels.asks.quantities,
-                contracts: listing.contract.is_some(),
-                depth: None,
-                checksum: None,
-                price_digits: None,
-                quantity_digits: None,
-            });
+            builder.push(self.levels.snapshot(VENUE, listing, frame, event_time, Some(sequence)));
         }
         Ok(Outcome::Decoded)
     }
@@ -222,41 +191,12 @@ impl<'a> Reading<'a> {
             return Err(missing("p"));
         }
         let event_time = event.time("E")?;
-        let (mark, settlement_price, index) = (event.positive("p")?, event.positive("P")?, event.positive("i")?);
+        let (mark, settlement, index) = (event.positive("p")?, event.positive("P")?, event.positive("i")?);
         let (rate, next_funding_time) = (event.optional_decimal("r")?, event.optional_time("T")?);
-        let Listing { market, symbol, .. } = find(event, "s", self.symbols)?;
-        let (market, receive_time, number) = (market.as_str(), frame.receive_time, Some(frame.frame));
-        let mut outcome = Outcome::Ignored;
-        if let (Some(builder), Some(price)) = (&mut records.mark_price, mark) {
-            outcome = Outcome::Decoded;
-            if self.pass == Pass::Push {
-                builder.push(MarkPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price, settlement_price });
-            }
-        }
-        if let (Some(builder), Some(price)) = (&mut records.index_price, index) {
-            outcome = Outcome::Decoded;
-            if self.pass == Pass::Push {
-                builder.push(IndexPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price });
-            }
-        }
-        if let (Some(builder), Some(rate)) = (&mut records.funding_rate, rate) {
-            outcome = Outcome::Decoded;
-            if self.pass == Pass::Push {
-                builder.push(FundingRate {
-                    venue: VENUE,
-                    market,
-                    symbol,
-                    event_time,
-                    receive_time,
-                    frame: number,
-                    rate,
-                    predicted_rate: None,
-                    interval_seconds: None,
-                    next_funding_time,
-                });
-            }
-        }
-        Ok(outcome)
+        let listing = find(event, "s", self.symbols)?;
+        let funding = rate.map(|rate| Funding::paid_at(rate, next_funding_time));
+        let figures = Figures { mark, settlement, index, funding, open_interest: None };
+        Ok(figures.push(VENUE, listing, event_time, frame, self.pass, records))
     }
 
     /// `contractInfo`: an instrument is listed, delivered or delisted.

@@ -8,14 +8,13 @@ use std::borrow::Cow;
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
 use model::instrument::{Listing, Market};
-use model::kinds::{
-    BookDelta, BookSnapshot, FundingRate, IndexPrice, Liquidation, LongShortRatio, MarkPrice, OpenInterest, Quote, Trade, VenueStatus,
-};
+use model::kinds::{BookDelta, Liquidation, LongShortRatio, Quote, Trade, VenueStatus};
 use model::time::Micros;
 
 use super::fields::{Envelope, Members};
 use super::symbols::Category;
 use crate::dialect::fields::{Event, Refusal, missing, refuse};
+use crate::dialect::figures::{Figures, Funding, OpenAmounts};
 use crate::dialect::json::{Scanner, Token};
 use crate::dialect::reading::{Levels, Pass, Side, best, find, in_base, some_time};
 use crate::dialect::symbols::Symbols;
@@ -183,23 +182,9 @@ impl<'a> Reading<'a> {
         let listing = find(event, "s", self.symbols)?;
         if self.pass == Pass::Push {
             builder.push(BookDelta {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
                 first_sequence: sequence,
                 last_sequence: sequence,
-                previous_sequence: None,
-                bid_prices: &self.levels.bids.prices,
-                bid_quantities: &self.levels.bids.quantities,
-                ask_prices: &self.levels.asks.prices,
-                ask_quantities: &self.levels.asks.quantities,
-                contracts: listing.contract.is_some(),
-                checksum: None,
-                price_digits: None,
-                quantity_digits: None,
+                ..self.levels.delta(VENUE, listing, frame, event_time)
             });
         }
         Ok(Outcome::Decoded)
@@ -224,25 +209,7 @@ impl<'a> Reading<'a> {
         self.levels.asks.read(event, "a")?;
         let listing = find(event, "s", self.symbols)?;
         if self.pass == Pass::Push {
-            builder.push(BookSnapshot {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time: Some(event_time),
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                sequence: Some(sequence),
-                origin: "venue",
-                bid_prices: &self.levels.bids.prices,
-                bid_quantities: &self.levels.bids.quantities,
-                ask_prices: &self.levels.asks.prices,
-                ask_quantities: &self.levels.asks.quantities,
-                contracts: listing.contract.is_some(),
-                depth: None,
-                checksum: None,
-                price_digits: None,
-                quantity_digits: None,
-            });
+            builder.push(self.levels.snapshot(VENUE, listing, frame, Some(event_time), Some(sequence)));
         }
         Ok(Outcome::Decoded)
     }
@@ -264,72 +231,37 @@ impl<'a> Reading<'a> {
     /// itself says them and they are wanted.
     fn ticker(self, time: &'static str, records: &mut Records) -> Result<Outcome, Refusal> {
         let (frame, options) = (self.frame, self.category == Category::Option);
-        let wanted = records.mark_price.is_some()
-            || records.index_price.is_some()
-            || records.funding_rate.is_some()
-            || records.open_interest.is_some()
-            || (options && records.quote.is_some());
+        let wanted = Figures::wanted(records) || (options && records.quote.is_some());
         if !wanted {
             return Ok(Outcome::Ignored);
         }
         let event_time = self.outer.time(time)?;
         let ticker = Ticker::read(self.event, options)?;
         let listing = find(self.event, "symbol", self.symbols)?;
-        let Listing { market, symbol, .. } = listing;
-        let (market, receive_time, number) = (market.as_str(), frame.receive_time, Some(frame.frame));
-        let outstanding = ticker.open.map(|size| outstanding(listing, size, ticker.value)).transpose()?;
+        let open_interest = ticker.open.map(|size| outstanding(listing, size, ticker.value)).transpose()?;
         let quote = match ticker.quote {
             Some([bid, bid_size, ask, ask_size]) => Some((best(listing, bid, bid_size)?, best(listing, ask, ask_size)?)),
             None => None,
         };
-        let (mut outcome, push) = (Outcome::Ignored, self.pass == Pass::Push);
-        if let (Some(builder), Some(price)) = (&mut records.mark_price, ticker.mark) {
-            outcome = Outcome::Decoded;
-            let settlement_price = ticker.settlement_price;
-            if push {
-                builder.push(MarkPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price, settlement_price });
-            }
-        }
-        if let (Some(builder), Some(price)) = (&mut records.index_price, ticker.index) {
-            outcome = Outcome::Decoded;
-            if push {
-                builder.push(IndexPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price });
-            }
-        }
-        if let (Some(builder), Some(rate)) = (&mut records.funding_rate, ticker.rate) {
-            outcome = Outcome::Decoded;
-            if push {
-                builder.push(FundingRate {
-                    venue: VENUE,
-                    market,
-                    symbol,
-                    event_time,
-                    receive_time,
-                    frame: number,
-                    rate,
-                    predicted_rate: None,
-                    interval_seconds: ticker.interval_seconds,
-                    next_funding_time: ticker.next_funding_time,
-                });
-            }
-        }
-        if let (Some(builder), Some((contracts, base, quote))) = (&mut records.open_interest, outstanding) {
-            outcome = Outcome::Decoded;
-            if push {
-                let frame = number;
-                builder.push(OpenInterest { venue: VENUE, market, symbol, event_time, receive_time, frame, contracts, base, quote });
-            }
-        }
+        let funding = ticker.rate.map(|rate| Funding {
+            rate,
+            predicted_rate: None,
+            interval_seconds: ticker.interval_seconds,
+            next_funding_time: ticker.next_funding_time,
+        });
+        let (mark, settlement, index) = (ticker.mark, ticker.settlement_price, ticker.index);
+        let figures = Figures { mark, settlement, index, funding, open_interest };
+        let mut outcome = figures.push(VENUE, listing, event_time, frame, self.pass, records);
         if let (Some(builder), Some(((bid_price, bid_quantity), (ask_price, ask_quantity)))) = (&mut records.quote, quote) {
             outcome = Outcome::Decoded;
-            if push {
+            if self.pass == Pass::Push {
                 builder.push(Quote {
                     venue: VENUE,
-                    market,
-                    symbol,
+                    market: listing.market.as_str(),
+                    symbol: &listing.symbol,
                     event_time: Some(event_time),
-                    receive_time,
-                    frame: number,
+                    receive_time: frame.receive_time,
+                    frame: Some(frame.frame),
                     sequence: None,
                     bid_price,
                     bid_quantity,
@@ -400,50 +332,28 @@ impl<'a> Reading<'a> {
 
     /// REST `funding/history`: a rate that was paid.
     pub(super) fn funding_history(self, records: &mut Records) -> Result<Outcome, Refusal> {
-        let (event, frame) = (self.event, self.frame);
-        let Some(builder) = &mut records.funding_rate else { return Ok(Outcome::Ignored) };
+        if records.funding_rate.is_none() {
+            return Ok(Outcome::Ignored);
+        }
+        let event = self.event;
         let event_time = event.quoted_time("fundingRateTimestamp")?;
         let rate = event.optional_rounded("fundingRate")?.ok_or_else(|| missing("fundingRate"))?;
         let listing = find(event, "symbol", self.symbols)?;
-        if self.pass == Pass::Push {
-            builder.push(FundingRate {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                rate,
-                predicted_rate: None,
-                interval_seconds: None,
-                next_funding_time: Some(event_time),
-            });
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures::of_funding(Funding::paid_at(rate, Some(event_time)));
+        Ok(figures.push(VENUE, listing, event_time, self.frame, self.pass, records))
     }
 
     /// REST `open-interest`.
     pub(super) fn open_interest_history(self, records: &mut Records) -> Result<Outcome, Refusal> {
-        let (event, frame) = (self.event, self.frame);
-        let Some(builder) = &mut records.open_interest else { return Ok(Outcome::Ignored) };
+        if records.open_interest.is_none() {
+            return Ok(Outcome::Ignored);
+        }
+        let event = self.event;
         let event_time = event.quoted_time("timestamp")?;
         let size = one_side(event, "singleOpenInterest", "openInterest")?.ok_or_else(|| missing("openInterest"))?;
         let listing = find(self.result, "symbol", self.symbols)?;
-        let (contracts, base, quote) = outstanding(listing, size, None)?;
-        if self.pass == Pass::Push {
-            builder.push(OpenInterest {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                contracts,
-                base,
-                quote,
-            });
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures { open_interest: Some(outstanding(listing, size, None)?), ..Figures::default() };
+        Ok(figures.push(VENUE, listing, event_time, self.frame, self.pass, records))
     }
 
     /// REST `account-ratio`: the shares of accounts that are long and short.
@@ -607,13 +517,11 @@ fn one_side(event: Event<'_, Members>, single: &'static str, both: &'static str)
     Ok(single.or_else(|| both.and_then(|both| both.div_rounded(Decimal::from_integer(2)))))
 }
 
-/// Open interest in contracts, in the base asset and in the quote asset. Its value is in the asset that it is settled in.
-type Outstanding = (Option<Decimal>, Option<Decimal>, Option<Decimal>);
-
-fn outstanding(listing: &Listing, size: Decimal, value: Option<Decimal>) -> Result<Outstanding, Refusal> {
-    let Some(contract) = listing.contract else { return Ok((None, Some(size), value)) };
+/// Open interest, whose value is in the asset that it is settled in.
+fn outstanding(listing: &Listing, size: Decimal, value: Option<Decimal>) -> Result<OpenAmounts, Refusal> {
+    let Some(contract) = listing.contract else { return Ok([None, Some(size), value]) };
     match size.mul_rounded(contract.size) {
-        Some(quote) => Ok((Some(size), value, Some(quote))),
+        Some(quote) => Ok([Some(size), value, Some(quote)]),
         None => Err(refuse("overflow", format!("{size} contracts are no size in the quote asset"))),
     }
 }

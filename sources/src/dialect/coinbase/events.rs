@@ -207,25 +207,7 @@ pub(super) fn book_delta(
     let Some(event_time) = event_time.or(frame.receive_time) else { return Err(missing("time")) };
     in_base_units(listing, levels)?;
     if pass == Pass::Push {
-        builder.push(BookDelta {
-            venue: VENUE,
-            market: listing.market.as_str(),
-            symbol: &listing.symbol,
-            event_time,
-            receive_time: frame.receive_time,
-            frame: Some(frame.frame),
-            first_sequence: None,
-            last_sequence: None,
-            previous_sequence: None,
-            bid_prices: &levels.bids.prices,
-            bid_quantities: &levels.bids.quantities,
-            ask_prices: &levels.asks.prices,
-            ask_quantities: &levels.asks.quantities,
-            contracts: false,
-            checksum: None,
-            price_digits: None,
-            quantity_digits: None,
-        });
+        builder.push(BookDelta { contracts: false, ..levels.delta(VENUE, listing, frame, event_time) });
     }
     Ok(Outcome::Decoded)
 }
@@ -245,25 +227,7 @@ pub(super) fn book_snapshot(
     put_in_order(&mut levels.asks, |one, other| one < other);
     in_base_units(listing, levels)?;
     if pass == Pass::Push {
-        builder.push(BookSnapshot {
-            venue: VENUE,
-            market: listing.market.as_str(),
-            symbol: &listing.symbol,
-            event_time,
-            receive_time: frame.receive_time,
-            frame: Some(frame.frame),
-            sequence,
-            origin: "venue",
-            bid_prices: &levels.bids.prices,
-            bid_quantities: &levels.bids.quantities,
-            ask_prices: &levels.asks.prices,
-            ask_quantities: &levels.asks.quantities,
-            contracts: false,
-            depth: None,
-            checksum: None,
-            price_digits: None,
-            quantity_digits: None,
-        });
+        builder.push(BookSnapshot { contracts: false, ..levels.snapshot(VENUE, listing, frame, event_time, sequence) });
     }
     Ok(Outcome::Decoded)
 }

@@ -6,13 +6,14 @@
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
 use model::instrument::Market;
-use model::kinds::{IndexPrice, VenueStatus, VolatilityIndex};
+use model::kinds::{VenueStatus, VolatilityIndex};
 use model::time::Micros;
 
 use super::events::{self, Envelope, Names, VENUE};
 use super::{Deribit, listing, unknown};
 use crate::dialect::digits;
 use crate::dialect::fields::{Event, Refusal, decimal, excerpt, malformed, micros, missing, refuse};
+use crate::dialect::figures::Figures;
 use crate::dialect::json::{Scanner, Token, Value};
 use crate::dialect::reading::{Pass, named, some_time};
 use crate::dialect::symbols::is_asset;
@@ -138,10 +139,7 @@ impl Deribit {
         let event_time = event.time("timestamp")?;
         let rate = event.optional_rounded("interest_1h")?.ok_or_else(|| missing("interest_1h"))?;
         let listing = named(&topic_symbol(frame)?.to_uppercase(), &mut self.symbols)?;
-        if pass == Pass::Push {
-            events::push_rate(listing, rate, 3_600, event_time, frame, records);
-        }
-        Ok(Outcome::Decoded)
+        Ok(Figures::of_funding(events::rate_over(rate, 3_600)).push(VENUE, listing, event_time, frame, pass, records))
     }
 
     /// When the venue gave the answer.
@@ -193,22 +191,16 @@ impl Deribit {
     /// `get_index_price`: of the index that the topic names, when the venue answered.
     fn index_price(&mut self, frame: FrameRef<'_>, records: &mut Records) -> Result<Outcome, Refusal> {
         let answered = self.answered(frame.payload)?;
-        let Some(builder) = &mut records.index_price else { return Ok(Outcome::Ignored) };
+        if records.index_price.is_none() {
+            return Ok(Outcome::Ignored);
+        }
         let event = Event { text: frame.payload, fields: &self.data };
         let price = events::figure(event, "index_price")?.filter(|price| *price > Decimal::ZERO).ok_or_else(|| missing("index_price"))?;
         let event_time = answered.or(frame.receive_time).ok_or_else(|| missing("usOut"))?;
         let name = topic_symbol(frame)?.to_lowercase();
         let listing = self.indices.find(name.as_bytes()).ok_or_else(|| events::unknown_index(&name))?;
-        builder.push(IndexPrice {
-            venue: VENUE,
-            market: listing.market.as_str(),
-            symbol: &listing.symbol,
-            event_time,
-            receive_time: frame.receive_time,
-            frame: Some(frame.frame),
-            price,
-        });
-        Ok(Outcome::Decoded)
+        let figures = Figures { index: Some(price), ..Figures::default() };
+        Ok(figures.push(VENUE, listing, event_time, frame, Pass::Push, records))
     }
 
     /// `get_volatility_index_data`: values `[begin, open, high, low, close]` of intervals, of which the last may not be over.

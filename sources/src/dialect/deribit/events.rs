@@ -9,13 +9,12 @@
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
 use model::instrument::{Contract, Listing, Market};
-use model::kinds::{
-    BookDelta, BookSnapshot, FundingRate, IndexPrice, Liquidation, MarkPrice, OpenInterest, Quote, Trade, VenueStatus, VolatilityIndex,
-};
+use model::kinds::{BookDelta, Liquidation, Quote, Trade, VenueStatus, VolatilityIndex};
 use model::time::Micros;
 
 use super::symbols::{IndexName, InstrumentName, inverse, is_combination};
 use crate::dialect::fields::{Event, Refusal, decimal, excerpt, keys, malformed, missing, refuse};
+use crate::dialect::figures::{Figures, Funding};
 use crate::dialect::json::{Scanner, Token, Value};
 use crate::dialect::reading::{Levels, Pass, Side, find, in_base, named, some_time};
 use crate::dialect::symbols::Symbols;
@@ -220,52 +219,19 @@ pub(super) fn book(
     for (name, side) in [("bids", &mut levels.bids), ("asks", &mut levels.asks)] {
         read_side(event, name, snapshot, listing.contract, side)?;
     }
-    let (market, symbol) = (listing.market.as_str(), &listing.symbol);
-    let contracts = listing.contract.is_some();
     if snapshot && let Some(builder) = &mut records.book_snapshot {
         if pass == Pass::Push {
-            builder.push(BookSnapshot {
-                venue: VENUE,
-                market,
-                symbol,
-                event_time: Some(event_time),
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                sequence: Some(last),
-                origin: "venue",
-                bid_prices: &levels.bids.prices,
-                bid_quantities: &levels.bids.quantities,
-                ask_prices: &levels.asks.prices,
-                ask_quantities: &levels.asks.quantities,
-                contracts,
-                depth: None,
-                checksum: None,
-                price_digits: None,
-                quantity_digits: None,
-            });
+            builder.push(levels.snapshot(VENUE, listing, frame, Some(event_time), Some(last)));
         }
     } else if let Some(builder) = &mut records.book_delta {
         let previous = event.integer("prev_change_id")?;
         if pass == Pass::Push {
             builder.push(BookDelta {
-                venue: VENUE,
-                market,
-                symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
                 // All changes behind the one before, of which those of other instruments are most.
                 first_sequence: Some(previous.saturating_add(1).min(last)),
                 last_sequence: Some(last),
                 previous_sequence: Some(previous),
-                bid_prices: &levels.bids.prices,
-                bid_quantities: &levels.bids.quantities,
-                ask_prices: &levels.asks.prices,
-                ask_quantities: &levels.asks.quantities,
-                contracts,
-                checksum: None,
-                price_digits: None,
-                quantity_digits: None,
+                ..levels.delta(VENUE, listing, frame, event_time)
             });
         }
     }
@@ -419,8 +385,8 @@ pub(super) fn ticker(
     let Some(listing) = listing(event, symbols)? else { return Ok(Outcome::Ignored) };
     let event_time = event.time("timestamp")?;
     let both = records.quote.as_ref().map(|_| both(event, listing)).transpose()?;
-    let figures = Figures::read(event, listing, records)?;
-    let outcome = figures.push(listing, event_time, frame, pass, records);
+    let figures = figures(event, listing, records)?;
+    let outcome = figures.push(VENUE, listing, event_time, frame, pass, records);
     let Some(both) = both else { return Ok(outcome) };
     if pass == Pass::Push {
         push_quote(listing, both, event_time, frame, records);
@@ -441,111 +407,41 @@ pub(super) fn summary(
     }
     let Some(listing) = listing(event, symbols)? else { return Ok(Outcome::Ignored) };
     let event_time = event.time("creation_timestamp")?;
-    let figures = Figures::read(event, listing, records)?;
-    Ok(figures.push(listing, event_time, frame, pass, records))
+    let figures = figures(event, listing, records)?;
+    Ok(figures.push(VENUE, listing, event_time, frame, pass, records))
 }
 
 /// What the venue works out for an instrument, as far as it is sent and wanted.
-struct Figures {
-    mark: Option<Decimal>,
-    settlement: Option<Decimal>,
-    index: Option<Decimal>,
-    rate: Option<Decimal>,
-    open_interest: Option<OpenAmounts>,
-}
-
-/// Open interest in contracts, in the base asset and in the quote asset.
-type OpenAmounts = [Option<Decimal>; 3];
-
-impl Figures {
-    fn wanted(records: &Records) -> bool {
-        records.mark_price.is_some() || records.index_price.is_some() || records.funding_rate.is_some() || records.open_interest.is_some()
+fn figures(event: Event<'_, Names>, listing: &Listing, records: &Records) -> Result<Figures, Refusal> {
+    let positive = |name| Ok::<_, Refusal>(figure(event, name)?.filter(|price| *price > Decimal::ZERO));
+    let mut figures = Figures::default();
+    if records.mark_price.is_some() {
+        // An option may be worth nothing.
+        figures.mark = figure(event, "mark_price")?.filter(|price| listing.market == Market::Option || *price > Decimal::ZERO);
+        figures.settlement = match event.get("estimated_delivery_price") {
+            // There is nothing to estimate any more.
+            Some(value) if value.token == Token::Text && value.of(event.text) == b"expired" => None,
+            _ => positive("estimated_delivery_price")?,
+        };
     }
-
-    fn read(event: Event<'_, Names>, listing: &Listing, records: &Records) -> Result<Self, Refusal> {
-        let positive = |name| Ok::<_, Refusal>(figure(event, name)?.filter(|price| *price > Decimal::ZERO));
-        let (mut mark, mut settlement, mut index, mut rate, mut open_interest) = (None, None, None, None, None);
-        if records.mark_price.is_some() {
-            // An option may be worth nothing.
-            mark = figure(event, "mark_price")?.filter(|price| listing.market == Market::Option || *price > Decimal::ZERO);
-            settlement = match event.get("estimated_delivery_price") {
-                // There is nothing to estimate any more.
-                Some(value) if value.token == Token::Text && value.of(event.text) == b"expired" => None,
-                _ => positive("estimated_delivery_price")?,
-            };
-        }
-        if records.index_price.is_some() {
-            index = positive("index_price")?;
-        }
-        if records.funding_rate.is_some() && listing.market == Market::Perpetual {
-            rate = event.optional_rounded("current_funding")?;
-        }
-        if records.open_interest.is_some() && listing.market != Market::Spot {
-            open_interest = match (figure(event, "open_interest")?, listing.contract) {
-                (Some(dollars), Some(contract)) => Some([Some(in_contracts(contract, dollars)?), None, Some(dollars)]),
-                (base, _) => base.map(|base| [None, Some(base), None]),
-            };
-        }
-        Ok(Figures { mark, settlement, index, rate, open_interest })
+    if records.index_price.is_some() {
+        figures.index = positive("index_price")?;
     }
-
-    fn push(&self, listing: &Listing, event_time: Micros, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Outcome {
-        let (market, symbol, receive_time, number) = (listing.market.as_str(), &listing.symbol, frame.receive_time, Some(frame.frame));
-        let mut outcome = Outcome::Ignored;
-        if let (Some(builder), Some(price)) = (&mut records.mark_price, self.mark) {
-            outcome = Outcome::Decoded;
-            if pass == Pass::Push {
-                let settlement_price = self.settlement;
-                builder.push(MarkPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price, settlement_price });
-            }
-        }
-        if let (Some(builder), Some(price)) = (&mut records.index_price, self.index) {
-            outcome = Outcome::Decoded;
-            if pass == Pass::Push {
-                builder.push(IndexPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price });
-            }
-        }
-        if let (Some(_), Some(rate)) = (&records.funding_rate, self.rate) {
-            outcome = Outcome::Decoded;
-            if pass == Pass::Push {
-                push_rate(listing, rate, EIGHT_HOURS, event_time, frame, records);
-            }
-        }
-        if let (Some(builder), Some([contracts, base, quote])) = (&mut records.open_interest, self.open_interest) {
-            outcome = Outcome::Decoded;
-            if pass == Pass::Push {
-                builder.push(OpenInterest {
-                    venue: VENUE,
-                    market,
-                    symbol,
-                    event_time,
-                    receive_time,
-                    frame: number,
-                    contracts,
-                    base,
-                    quote,
-                });
-            }
-        }
-        outcome
+    if records.funding_rate.is_some() && listing.market == Market::Perpetual {
+        figures.funding = event.optional_rounded("current_funding")?.map(|rate| rate_over(rate, EIGHT_HOURS));
     }
+    if records.open_interest.is_some() && listing.market != Market::Spot {
+        figures.open_interest = match (figure(event, "open_interest")?, listing.contract) {
+            (Some(dollars), Some(contract)) => Some([Some(in_contracts(contract, dollars)?), None, Some(dollars)]),
+            (base, _) => base.map(|base| [None, Some(base), None]),
+        };
+    }
+    Ok(figures)
 }
 
 /// A rate over a number of seconds. It is paid in every moment, so there is no time at which it is paid next.
-pub(super) fn push_rate(listing: &Listing, rate: Decimal, seconds: i64, event_time: Micros, frame: FrameRef<'_>, records: &mut Records) {
-    let Some(builder) = &mut records.funding_rate else { return };
-    builder.push(FundingRate {
-        venue: VENUE,
-        market: listing.market.as_str(),
-        symbol: &listing.symbol,
-        event_time,
-        receive_time: frame.receive_time,
-        frame: Some(frame.frame),
-        rate,
-        predicted_rate: None,
-        interval_seconds: Some(seconds),
-        next_funding_time: None,
-    });
+pub(super) fn rate_over(rate: Decimal, seconds: i64) -> Funding {
+    Funding { interval_seconds: Some(seconds), ..Funding::paid_at(rate, None) }
 }
 
 /// `perpetual`: the rate of the moment, of the instrument that the channel names, and the price of its index.
@@ -564,8 +460,8 @@ pub(super) fn perpetual(
     let event_time = event.time("timestamp")?;
     let rate = event.optional_rounded("interest")?.ok_or_else(|| missing("interest"))?;
     let price = figure(event, "index_price")?.filter(|price| *price > Decimal::ZERO);
-    let figures = Figures { mark: None, settlement: None, index: price, rate: Some(rate), open_interest: None };
-    Ok(figures.push(listing, event_time, frame, Pass::Push, records))
+    let figures = Figures { index: price, ..Figures::of_funding(rate_over(rate, EIGHT_HOURS)) };
+    Ok(figures.push(VENUE, listing, event_time, frame, Pass::Push, records))
 }
 
 /// `markprice.options`: the mark price of one of many options.
@@ -582,8 +478,8 @@ pub(super) fn mark_price(
     let Some(listing) = listing(event, symbols)? else { return Ok(Outcome::Ignored) };
     let event_time = event.time("timestamp")?;
     let mark = figure(event, "mark_price")?.ok_or_else(|| missing("mark_price"))?;
-    let figures = Figures { mark: Some(mark), settlement: None, index: None, rate: None, open_interest: None };
-    Ok(figures.push(listing, event_time, frame, pass, records))
+    let figures = Figures { mark: Some(mark), ..Figures::default() };
+    Ok(figures.push(VENUE, listing, event_time, frame, pass, records))
 }
 
 /// `deribit_price_index`: the price of an index of its own.
@@ -599,8 +495,8 @@ pub(super) fn index_price(
     let listing = index(event, "index_name", indices)?;
     let event_time = event.time("timestamp")?;
     let price = figure(event, "price")?.filter(|price| *price > Decimal::ZERO).ok_or_else(|| missing("price"))?;
-    let figures = Figures { mark: None, settlement: None, index: Some(price), rate: None, open_interest: None };
-    Ok(figures.push(listing, event_time, frame, Pass::Push, records))
+    let figures = Figures { index: Some(price), ..Figures::default() };
+    Ok(figures.push(VENUE, listing, event_time, frame, Pass::Push, records))
 }
 
 /// `deribit_volatility_index`: the value of the moment, which has no interval.

@@ -286,25 +286,8 @@ pub(super) fn snapshot<'r>(
     depth: Option<i64>,
     Checked { checksum, price_digits, quantity_digits }: Checked,
 ) -> BookSnapshot<'r> {
-    BookSnapshot {
-        venue: VENUE,
-        market: listing.market.as_str(),
-        symbol: &listing.symbol,
-        event_time,
-        receive_time: frame.receive_time,
-        frame: Some(frame.frame),
-        sequence: None,
-        origin: "venue",
-        bid_prices: &book.levels.bids.prices,
-        bid_quantities: &book.levels.bids.quantities,
-        ask_prices: &book.levels.asks.prices,
-        ask_quantities: &book.levels.asks.quantities,
-        contracts: false,
-        depth,
-        checksum,
-        price_digits,
-        quantity_digits,
-    }
+    let snapshot = book.levels.snapshot(VENUE, listing, frame, event_time, None);
+    BookSnapshot { depth, checksum, price_digits, quantity_digits, ..snapshot }
 }
 
 /// A change of a book of spot, which has no update numbers.
@@ -315,23 +298,5 @@ pub(super) fn delta<'r>(
     event_time: Micros,
     Checked { checksum, price_digits, quantity_digits }: Checked,
 ) -> BookDelta<'r> {
-    BookDelta {
-        venue: VENUE,
-        market: listing.market.as_str(),
-        symbol: &listing.symbol,
-        event_time,
-        receive_time: frame.receive_time,
-        frame: Some(frame.frame),
-        first_sequence: None,
-        last_sequence: None,
-        previous_sequence: None,
-        bid_prices: &book.levels.bids.prices,
-        bid_quantities: &book.levels.bids.quantities,
-        ask_prices: &book.levels.asks.prices,
-        ask_quantities: &book.levels.asks.quantities,
-        contracts: false,
-        checksum,
-        price_digits,
-        quantity_digits,
-    }
+    BookDelta { checksum, price_digits, quantity_digits, ..book.levels.delta(VENUE, listing, frame, event_time) }
 }

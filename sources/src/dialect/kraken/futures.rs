@@ -8,7 +8,7 @@ use model::Decimal;
 use model::decimal::SCALE;
 use model::dialect::{Dialect, FrameRef, Outcome, Records, Reject};
 use model::instrument::{Listing, Market};
-use model::kinds::{BookDelta, BookSnapshot, FundingRate, IndexPrice, Liquidation, MarkPrice, OpenInterest, Quote, Trade};
+use model::kinds::{BookDelta, Liquidation, Quote, Trade};
 use model::time::Micros;
 
 use super::book::{self, Which, objects};
@@ -18,6 +18,7 @@ use super::{VENUE, listing, unknown, venue_error};
 use crate::dialect::Instruments;
 use crate::dialect::digits;
 use crate::dialect::fields::{Event, Fields, Refusal, decimal, excerpt, keys, malformed, missing, refuse};
+use crate::dialect::figures::{Figures, Funding, OpenAmounts};
 use crate::dialect::json::{Scanner, Token, Value};
 use crate::dialect::reading::{Levels, Pass, in_base, named, some_time};
 use crate::dialect::symbols::Symbols;
@@ -456,25 +457,7 @@ impl<'a> Reading<'a> {
         some_time(event_time, frame)?;
         let listing = named(&symbol, self.symbols)?;
         if self.pass == Pass::Push {
-            builder.push(BookSnapshot {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                sequence,
-                origin: "venue",
-                bid_prices: &self.levels.bids.prices,
-                bid_quantities: &self.levels.bids.quantities,
-                ask_prices: &self.levels.asks.prices,
-                ask_quantities: &self.levels.asks.quantities,
-                contracts: listing.contract.is_some(),
-                depth: None,
-                checksum: None,
-                price_digits: None,
-                quantity_digits: None,
-            });
+            builder.push(self.levels.snapshot(VENUE, listing, frame, event_time, sequence));
         }
         Ok(Outcome::Decoded)
     }
@@ -490,14 +473,7 @@ impl<'a> Reading<'a> {
 
     /// A ticker: best bid and ask, mark price, index, open interest and funding, as far as it has them.
     fn ticker(self, names: &Names, records: &mut Records) -> Result<Outcome, Refusal> {
-        let wanted = [
-            records.quote.is_some(),
-            records.mark_price.is_some(),
-            records.index_price.is_some(),
-            records.open_interest.is_some(),
-            records.funding_rate.is_some(),
-        ];
-        if !wanted.contains(&true) {
+        if records.quote.is_none() && !Figures::wanted(records) {
             return Ok(Outcome::Ignored);
         }
         let (event, frame, pass) = (self.event, self.frame, self.pass);
@@ -517,20 +493,18 @@ impl<'a> Reading<'a> {
         let (ask_price, ask_quantity) = best(event, listing, "ask", names.ask_size)?;
         let (market, symbol) = (listing.market.as_str(), listing.symbol.as_str());
         let (receive_time, number) = (frame.receive_time, Some(frame.frame));
-        let interest = interest.map(|interest| outstanding(listing, interest)).transpose()?;
+        let open_interest = interest.map(|interest| outstanding(listing, interest)).transpose()?;
         // A quote may do with our time, the others may not.
         let timed = || event_time.ok_or_else(|| missing(if self.around.is_some() { "serverTime" } else { "time" }));
         let rate = rate.filter(|_| listing.market == Market::Perpetual);
-        let figures = (records.mark_price.is_some() && mark.is_some())
-            || (records.index_price.is_some() && index.is_some())
-            || (records.open_interest.is_some() && interest.is_some())
-            || (records.funding_rate.is_some() && rate.is_some());
-        let event_time_of_figures = if figures { Some(timed()?) } else { None };
+        let funding = rate.map(|rate| Funding { rate, predicted_rate, interval_seconds: None, next_funding_time });
+        let figures = Figures { mark, settlement: None, index, funding, open_interest };
+        let event_time_of_figures = if figures.any(records) { Some(timed()?) } else { None };
         let quoted = records.quote.is_some() && (bid_price.is_some() || ask_price.is_some());
         if quoted {
             some_time(event_time, frame)?;
         }
-        if !figures && !quoted {
+        if event_time_of_figures.is_none() && !quoted {
             return Ok(Outcome::Ignored);
         }
         if pass == Pass::Check {
@@ -551,57 +525,24 @@ impl<'a> Reading<'a> {
                 ask_quantity,
             });
         }
-        let Some(event_time) = event_time_of_figures else { return Ok(Outcome::Decoded) };
-        if let (Some(builder), Some(price)) = (&mut records.mark_price, mark) {
-            let settlement_price = None;
-            builder.push(MarkPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price, settlement_price });
-        }
-        if let (Some(builder), Some(price)) = (&mut records.index_price, index) {
-            builder.push(IndexPrice { venue: VENUE, market, symbol, event_time, receive_time, frame: number, price });
-        }
-        if let (Some(builder), Some([contracts, base, quote])) = (&mut records.open_interest, interest) {
-            builder.push(OpenInterest { venue: VENUE, market, symbol, event_time, receive_time, frame: number, contracts, base, quote });
-        }
-        if let (Some(builder), Some(rate)) = (&mut records.funding_rate, rate) {
-            builder.push(FundingRate {
-                venue: VENUE,
-                market,
-                symbol,
-                event_time,
-                receive_time,
-                frame: number,
-                rate,
-                predicted_rate,
-                interval_seconds: None,
-                next_funding_time,
-            });
+        if let Some(event_time) = event_time_of_figures {
+            figures.push(VENUE, listing, event_time, frame, pass, records);
         }
         Ok(Outcome::Decoded)
     }
 
     /// A rate of the answer `historical-funding-rates`.
     fn funding(self, records: &mut Records) -> Result<Outcome, Refusal> {
-        let Some(builder) = &mut records.funding_rate else { return Ok(Outcome::Ignored) };
-        let (event, frame) = (self.event, self.frame);
+        if records.funding_rate.is_none() {
+            return Ok(Outcome::Ignored);
+        }
+        let event = self.event;
         let rate = event.optional_rounded("relativeFundingRate")?.ok_or_else(|| missing("relativeFundingRate"))?;
         let event_time = event.timestamp("timestamp")?;
         let symbol = self.symbol()?;
         let listing = named(&symbol, self.symbols)?;
-        if self.pass == Pass::Push {
-            builder.push(FundingRate {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                rate,
-                predicted_rate: None,
-                interval_seconds: None,
-                next_funding_time: None,
-            });
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures::of_funding(Funding::paid_at(rate, None));
+        Ok(figures.push(VENUE, listing, event_time, self.frame, self.pass, records))
     }
 }
 
@@ -653,7 +594,7 @@ fn best(
 }
 
 /// Open interest in contracts, in the base asset and in the quote asset, as far as the one that is sent tells the others.
-fn outstanding(listing: &Listing, interest: Decimal) -> Result<[Option<Decimal>; 3], Refusal> {
+fn outstanding(listing: &Listing, interest: Decimal) -> Result<OpenAmounts, Refusal> {
     let Some(contract) = listing.contract else { return Ok([None, Some(interest), None]) };
     let worth = interest.mul_rounded(contract.size);
     let worth = worth.ok_or_else(|| refuse("overflow", format!("{interest} contracts of {} are too many", contract.size)))?;

@@ -14,6 +14,7 @@ use super::fields::Members;
 use super::{Okx, Read, listing, unknown};
 use crate::dialect::digits;
 use crate::dialect::fields::{Event, Keys, Refusal, decimal, excerpt, malformed, micros, refuse};
+use crate::dialect::figures::Figures;
 use crate::dialect::json::{Scanner, Token, Value};
 use crate::dialect::reading::Pass;
 
@@ -170,9 +171,8 @@ impl Okx {
                     _ => {
                         let [contracts, base, dollars] = [parts[1], parts[2], parts[3]].map(|part| figure(text, part));
                         let open = Open { contracts: contracts?, base: Some(base?), dollars: Some(dollars?) };
-                        if let (Some(builder), Pass::Push) = (&mut records.open_interest, pass) {
-                            open.push(listing, event_time, frame, builder);
-                        }
+                        let figures = Figures { open_interest: Some(open.amounts(listing)), ..Figures::default() };
+                        figures.push(VENUE, listing, event_time, frame, pass, records);
                     }
                 }
             }

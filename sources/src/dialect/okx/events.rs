@@ -10,15 +10,14 @@
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
 use model::instrument::{Listing, Market};
-use model::kinds::{
-    BookDelta, BookSnapshot, FundingRate, IndexPrice, Liquidation, MarkPrice, OpenInterest, OpenInterestBuilder, Quote, Trade, VenueStatus,
-};
+use model::kinds::{BookDelta, BookSnapshot, Liquidation, Quote, Trade, VenueStatus};
 use model::time::Micros;
 
 use super::fields::{Envelope, Members};
 use super::symbols::{IndexId, InstId, told};
 use super::{cut, mistaken};
 use crate::dialect::fields::{Event, Fields, Refusal, malformed, missing, refuse};
+use crate::dialect::figures::{Figures, Funding, OpenAmounts};
 use crate::dialect::json::{Scanner, Token};
 use crate::dialect::reading::{Levels, Pass, Side, find, in_base, named, some_time};
 use crate::dialect::symbols::Symbols;
@@ -237,24 +236,10 @@ impl<'a> Reading<'a> {
         let listing = instrument(event, self.outer, frame, self.symbols)?;
         if self.pass == Pass::Push {
             builder.push(BookSnapshot {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time: Some(event_time),
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                sequence,
-                origin: "venue",
-                bid_prices: &self.levels.bids.prices,
-                bid_quantities: &self.levels.bids.quantities,
-                ask_prices: &self.levels.asks.prices,
-                ask_quantities: &self.levels.asks.quantities,
-                contracts: listing.contract.is_some(),
                 // The venue tells which levels leave its 400.
                 depth: None,
                 checksum,
-                price_digits: None,
-                quantity_digits: None,
+                ..self.levels.snapshot(VENUE, listing, frame, Some(event_time), sequence)
             });
         }
         Ok(Outcome::Decoded)
@@ -282,24 +267,12 @@ impl<'a> Reading<'a> {
         }
         if self.pass == Pass::Push {
             builder.push(BookDelta {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
                 // All updates behind the one before; after a reset of the numbers the last may be smaller.
                 first_sequence: last.zip(previous).map(|(last, previous)| previous.saturating_add(1).min(last)),
                 last_sequence: last,
                 previous_sequence: previous,
-                bid_prices: &self.levels.bids.prices,
-                bid_quantities: &self.levels.bids.quantities,
-                ask_prices: &self.levels.asks.prices,
-                ask_quantities: &self.levels.asks.quantities,
-                contracts: listing.contract.is_some(),
                 checksum,
-                price_digits: None,
-                quantity_digits: None,
+                ..self.levels.delta(VENUE, listing, frame, event_time)
             });
         }
         Ok(Outcome::Decoded)
@@ -308,34 +281,22 @@ impl<'a> Reading<'a> {
     /// `mark-price`.
     pub(super) fn mark_price(self, records: &mut Records) -> Result<Outcome, Refusal> {
         let (event, frame) = (self.event, self.frame);
-        let Some(builder) = &mut records.mark_price else { return Ok(Outcome::Ignored) };
-        if is_other(event) {
+        if records.mark_price.is_none() || is_other(event) {
             return Ok(Outcome::Ignored);
         }
         let event_time = event.quoted_time("ts")?;
         let listing = instrument(event, self.outer, frame, self.symbols)?;
         // An option may be worth nothing.
         let price = if listing.market == Market::Option { figure(event, "markPx")? } else { worked_out(event, "markPx")? };
-        let Some(price) = price else { return Ok(Outcome::Ignored) };
-        if self.pass == Pass::Push {
-            builder.push(MarkPrice {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                price,
-                settlement_price: None,
-            });
-        }
-        Ok(Outcome::Decoded)
+        Ok(Figures { mark: price, ..Figures::default() }.push(VENUE, listing, event_time, frame, self.pass, records))
     }
 
     /// `index-tickers`: the price of an index of its own.
     pub(super) fn index_price(self, records: &mut Records) -> Result<Outcome, Refusal> {
-        let (event, frame) = (self.event, self.frame);
-        let Some(builder) = &mut records.index_price else { return Ok(Outcome::Ignored) };
+        if records.index_price.is_none() {
+            return Ok(Outcome::Ignored);
+        }
+        let event = self.event;
         let event_time = event.quoted_time("ts")?;
         let Some(price) = worked_out(event, "idxPx")? else { return Ok(Outcome::Ignored) };
         let id = event.characters("instId")?;
@@ -343,24 +304,16 @@ impl<'a> Reading<'a> {
             .indices
             .find(id)
             .ok_or_else(|| refuse("unknown_instrument", format!("`{}` is no index, which is two assets with `-` between them", cut(id))))?;
-        if self.pass == Pass::Push {
-            builder.push(IndexPrice {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                price,
-            });
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures { index: Some(price), ..Figures::default() };
+        Ok(figures.push(VENUE, listing, event_time, self.frame, self.pass, records))
     }
 
     /// `funding-rate`: the rate that is paid at `fundingTime`.
     pub(super) fn funding_rate(self, records: &mut Records) -> Result<Outcome, Refusal> {
         let (event, frame) = (self.event, self.frame);
-        let Some(builder) = &mut records.funding_rate else { return Ok(Outcome::Ignored) };
+        if records.funding_rate.is_none() {
+            return Ok(Outcome::Ignored);
+        }
         let event_time = event.quoted_time("ts")?;
         let Some(rate) = event.optional_rounded("fundingRate")? else {
             return if event.has("fundingRate") { Ok(Outcome::Ignored) } else { Err(missing("fundingRate")) };
@@ -370,27 +323,17 @@ impl<'a> Reading<'a> {
         let after = event.optional_quoted_time("nextFundingTime")?;
         let between = next_funding_time.zip(after).map(|(next, after)| after - next).filter(|between| *between > 0);
         let listing = instrument(event, self.outer, frame, self.symbols)?;
-        if self.pass == Pass::Push {
-            builder.push(FundingRate {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                rate,
-                predicted_rate,
-                interval_seconds: between.map(|between| between / 1_000_000),
-                next_funding_time,
-            });
-        }
-        Ok(Outcome::Decoded)
+        let interval_seconds = between.map(|between| between / 1_000_000);
+        let figures = Figures::of_funding(Funding { rate, predicted_rate, interval_seconds, next_funding_time });
+        Ok(figures.push(VENUE, listing, event_time, frame, self.pass, records))
     }
 
     /// `funding-rate-history`: a rate that was paid.
     pub(super) fn paid_rate(self, records: &mut Records) -> Result<Outcome, Refusal> {
         let (event, frame) = (self.event, self.frame);
-        let Some(builder) = &mut records.funding_rate else { return Ok(Outcome::Ignored) };
+        if records.funding_rate.is_none() {
+            return Ok(Outcome::Ignored);
+        }
         let event_time = event.quoted_time("fundingTime")?;
         // What was paid; the other is what had been expected.
         let rate = match event.optional_rounded("realizedRate")? {
@@ -398,38 +341,22 @@ impl<'a> Reading<'a> {
             None => event.optional_rounded("fundingRate")?.ok_or_else(|| missing("fundingRate"))?,
         };
         let listing = instrument(event, self.outer, frame, self.symbols)?;
-        if self.pass == Pass::Push {
-            builder.push(FundingRate {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                rate,
-                predicted_rate: None,
-                interval_seconds: None,
-                next_funding_time: Some(event_time),
-            });
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures::of_funding(Funding::paid_at(rate, Some(event_time)));
+        Ok(figures.push(VENUE, listing, event_time, frame, self.pass, records))
     }
 
     /// `open-interest`.
     pub(super) fn open_interest(self, records: &mut Records) -> Result<Outcome, Refusal> {
         let (event, frame) = (self.event, self.frame);
-        let Some(builder) = &mut records.open_interest else { return Ok(Outcome::Ignored) };
-        if is_other(event) {
+        if records.open_interest.is_none() || is_other(event) {
             return Ok(Outcome::Ignored);
         }
         let event_time = event.quoted_time("ts")?;
         let contracts = figure(event, "oi")?.ok_or_else(|| missing("oi"))?;
         let open = Open { contracts, base: figure(event, "oiCcy")?, dollars: figure(event, "oiUsd")? };
         let listing = instrument(event, self.outer, frame, self.symbols)?;
-        if self.pass == Pass::Push {
-            open.push(listing, event_time, frame, builder);
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures { open_interest: Some(open.amounts(listing)), ..Figures::default() };
+        Ok(figures.push(VENUE, listing, event_time, frame, self.pass, records))
     }
 
     /// `liquidation-orders`: an instrument and its positions that were closed by force.
@@ -533,20 +460,10 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn push(&self, listing: &Listing, event_time: Micros, frame: FrameRef<'_>, builder: &mut OpenInterestBuilder) {
+    pub(super) fn amounts(&self, listing: &Listing) -> OpenAmounts {
         // What inverse contracts are worth in the quote asset is fixed.
         let fixed = told(listing.contract).filter(|contract| contract.inverse).and_then(|c| self.contracts.mul_rounded(c.size));
-        builder.push(OpenInterest {
-            venue: VENUE,
-            market: listing.market.as_str(),
-            symbol: &listing.symbol,
-            event_time,
-            receive_time: frame.receive_time,
-            frame: Some(frame.frame),
-            contracts: Some(self.contracts),
-            base: self.base,
-            quote: fixed.or(self.dollars.filter(|_| listing.quote == "USD")),
-        });
+        [Some(self.contracts), self.base, fixed.or(self.dollars.filter(|_| listing.quote == "USD"))]
     }
 }
 
