@@ -406,6 +406,7 @@ impl Agent {
         }
         let tending = self.tasks.lock().expect("no holder panics").take();
         if let Some((end, task)) = tending {
+            // It may have ended by itself, however that came.
             let _ = end.send(());
             let _ = task.await;
         }
@@ -486,6 +487,7 @@ impl Agent {
     pub(crate) async fn no_longer_led_by(&self, record: &lease::Record) {
         let mut leading = self.leading.clone();
         let same = |l: &Leading| l.other.as_ref().is_some_and(|o| o.holder == record.holder && o.epoch == record.epoch);
+        // Nobody tells any more only where the node itself ends.
         let _ = leading.wait_for(|l| !same(l)).await;
     }
 

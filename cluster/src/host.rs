@@ -182,6 +182,7 @@ impl Host for Local {
         };
         let (tell, told) = mpsc::unbounded_channel();
         let (say, said) = mpsc::channel(AHEAD);
+        // The other end is in hand.
         let _ = tell.send(Told::Line(line));
         tokio::spawn(async move {
             let (write, written) = mpsc::unbounded_channel();
@@ -190,6 +191,7 @@ impl Host for Local {
             let log = each_line(stderr, &say, Said::Log);
             let (end, (), ()) = tokio::join!(until_gone(&mut child, told, write), out, log);
             writing.abort();
+            // Whoever listens no more does not wait for its end.
             let _ = say.send(Said::Gone(end)).await;
         });
         Ok(Process { id, tell, said })

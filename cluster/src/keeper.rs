@@ -228,6 +228,7 @@ impl Keeper {
 
     /// Lets the process drain, or kills it, and returns when it is gone. What is wanted of the pipeline stays as it is.
     pub async fn close(mut self, how: Desired) {
+        // Its task may have ended by itself; one that panicked has killed its process.
         let _ = self.mailbox.send(Message::Close(how));
         if let Some(task) = self.task.take() {
             let _ = task.await;
@@ -410,6 +411,7 @@ impl Work {
                     }
                     Action::Kill => {
                         if let Some(orders) = &self.orders {
+                            // As above.
                             let _ = orders.give.send(Asked::Kill);
                         }
                     }
@@ -681,6 +683,7 @@ impl Attendant {
 
     fn say(&self, message: Message) {
         if let Some(mailbox) = self.mailbox.upgrade() {
+            // A keeper that has ended needs no message.
             let _ = mailbox.send(message);
         }
     }

@@ -217,6 +217,7 @@ async fn renew(
                     Ok(other) if other.incarnation == record.incarnation => *last = Some(entry.revision),
                     other => {
                         *last = None;
+                        // Where nobody waits for it, the node is ending.
                         let _ = taken.send(Some(other.unwrap_or_else(|_| record.clone())));
                         return;
                     }

@@ -195,6 +195,7 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite, start: impl Futur
     let first = serde_json::to_string(&first).unwrap_or_default();
     let written = write.write_all(format!("{first}\n").as_bytes()).await;
     let (Ok(Process { id, tell, mut said }), Ok(())) = (started, written) else {
+        // The leader hears of it either way: the connection ends.
         let _ = write.shutdown().await;
         return;
     };
@@ -206,6 +207,7 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite, start: impl Futur
                 Ok(Ok(None) | Err(_)) => return "the leader is gone or does not want it any more",
                 Err(_) => return "the leader says nothing",
             };
+            // A process that is gone says so itself.
             let _ = tell.send(told);
         }
     };
@@ -224,6 +226,7 @@ pub(crate) async fn serve(stream: impl AsyncRead + AsyncWrite, start: impl Futur
                 return "the leader does not listen any more";
             }
             if last {
+                // The connection ends either way.
                 let _ = write.shutdown().await;
                 return "it has ended";
             }

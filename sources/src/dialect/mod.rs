@@ -25,7 +25,7 @@ pub mod okx;
 mod reading;
 mod symbols;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use binance::{Binance, Exchange};
 use bybit::{Bybit, Category};

@@ -39,8 +39,9 @@ pub(super) fn recording(name: &str) -> Option<String> {
     Some(text)
 }
 
-#[allow(clippy::print_stderr)]
-fn skip(name: &str) {
+/// Says that a test is skipped.
+#[expect(clippy::print_stderr, reason = "a test that is skipped says so where tests speak")]
+pub(crate) fn skip(name: &str) {
     eprintln!("skipped: the recording {name} is missing");
 }
 

@@ -613,7 +613,7 @@ proptest! {
 fn recordings_are_read_whole() {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/recordings/binance/spot"));
     if !folder.exists() {
-        return skip("binance/spot");
+        return crate::dialect::testing::skip("binance/spot");
     }
     let options = format!("path = {:?}\n{FRAMES}\nsymbol = \"BTCUSDT\"", folder.join("*.gz").display().to_string());
     let found = Found::of(source(&options).unwrap().as_ref()).unwrap();
@@ -627,11 +627,6 @@ fn recordings_are_read_whole() {
     assert!(payloads.iter().flatten().all(|p| p.starts_with(b"{") && p.ends_with(b"}")));
     assert_eq!(rows.column(5).data_type(), &DataType::Binary);
     assert_eq!([0, 1].map(|label| rows.column(label).as_dictionary::<Int32Type>().values().len()), [1, 1]);
-}
-
-#[allow(clippy::print_stderr)]
-fn skip(name: &str) {
-    eprintln!("skipped: the recording {name} is missing");
 }
 
 /// Pace makes many small chunks, so positions lie nearly everywhere; without it others are cut.
