@@ -154,6 +154,7 @@ fn trades() -> impl FnMut(&[usize]) -> (Batch, Micros) {
                 contracts: None,
                 side: "buy",
                 fills: 1,
+                backfilled: false,
             });
         }
         chunk += 1;

@@ -52,6 +52,8 @@ pub struct Batch {
     pub diffs: Option<ScalarBuffer<i8>>,
     /// Where the rows came from: restores the order of the source after an exchange.
     pub origin: Origin,
+    /// Of frames: what they decode to tells of no event time beyond this, because records are missing that may still come.
+    pub hold: Option<Micros>,
     /// The worker that an exchange takes the batch to.
     pub target: u32,
 }
@@ -102,7 +104,7 @@ impl Batch {
     /// A batch of asserted rows.
     pub fn new(kind: &Arc<Kind>, rows: RecordBatch, origin: Origin) -> Self {
         debug_assert_eq!(rows.num_columns(), kind.columns.len(), "{} rows do not have the kind's columns", kind.name);
-        Batch { kind: kind.clone(), rows, diffs: None, origin, target: 0 }
+        Batch { kind: kind.clone(), rows, diffs: None, origin, hold: None, target: 0 }
     }
 
     /// The same batch with other rows, of which none was taken back.
@@ -146,6 +148,7 @@ struct Wire {
     rows: Vec<u8>,
     diffs: Option<Vec<i8>>,
     origin: Origin,
+    hold: Option<Micros>,
     target: u32,
 }
 
@@ -176,7 +179,8 @@ impl Serialize for Batch {
             _ => WireKind::Derived((*self.kind).clone()),
         };
         let rows = to_ipc(&self.rows).map_err(S::Error::custom)?;
-        Wire { kind, rows, diffs: self.diffs.as_ref().map(|d| d.to_vec()), origin: self.origin, target: self.target }.serialize(serializer)
+        let diffs = self.diffs.as_ref().map(|d| d.to_vec());
+        Wire { kind, rows, diffs, origin: self.origin, hold: self.hold, target: self.target }.serialize(serializer)
     }
 }
 
@@ -190,7 +194,7 @@ impl<'de> Deserialize<'de> for Batch {
             WireKind::Derived(kind) => Arc::new(kind),
         };
         let rows = from_ipc(&wire.rows).map_err(D::Error::custom)?;
-        Ok(Batch { kind, rows, diffs: wire.diffs.map(Into::into), origin: wire.origin, target: wire.target })
+        Ok(Batch { kind, rows, diffs: wire.diffs.map(Into::into), origin: wire.origin, hold: wire.hold, target: wire.target })
     }
 }
 
@@ -218,13 +222,15 @@ mod tests {
                 contracts: None,
                 side: "buy",
                 fills: 1,
+                backfilled: false,
             });
         }
         let diffs = (0..1_000).map(|row| if row % 3 == 0 { -1 } else { 1 }).collect();
-        let batch = Batch { target: 3, ..Batch::new(&TRADE, trades.finish(), Origin { source: 1, chunk: 2 }).with_diffs(diffs) };
+        let batch =
+            Batch { target: 3, hold: Some(7), ..Batch::new(&TRADE, trades.finish(), Origin { source: 1, chunk: 2 }).with_diffs(diffs) };
         let bytes = bincode::serialize(&Message::Batch(batch.clone())).unwrap();
         let Message::Batch(read) = bincode::deserialize(&bytes).unwrap() else { panic!("rows were written") };
-        assert_eq!((&read.rows, &read.diffs, read.origin, read.target), (&batch.rows, &batch.diffs, batch.origin, 3));
+        assert_eq!((&read.rows, &read.diffs, read.origin, read.hold, read.target), (&batch.rows, &batch.diffs, batch.origin, Some(7), 3));
         assert!(Arc::ptr_eq(&read.kind, &batch.kind), "every process knows the kinds");
         assert!(read.bytes() <= batch.bytes(), "{} bytes have become {}", batch.bytes(), read.bytes());
         assert!(bytes.len() < 2 * batch.bytes(), "{} bytes were sent as {}", batch.bytes(), bytes.len());

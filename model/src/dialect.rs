@@ -125,4 +125,6 @@ records! {
     instrument: InstrumentBuilder = INSTRUMENT,
     /// States of venues.
     venue_status: VenueStatusBuilder = VENUE_STATUS,
+    /// Gaps of live sources.
+    gap: GapBuilder = GAP,
 }

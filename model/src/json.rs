@@ -120,6 +120,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
+            backfilled: false,
         };
         trades.push(Trade { price: d("1"), ..trade });
         trades.push(trade);
@@ -127,7 +128,7 @@ mod tests {
         let expected = concat!(
             r#"{"venue":"binance","market":"spot","symbol":"BTC-USDT","event_time":"2024-08-08T23:54:15.342001Z","receive_time":null,"#,
             r#""frame":7,"trade_id":"3721\"4","price":99999999999999999999999999.000000000001,"quantity":0.3,"contracts":null,"#,
-            r#""side":"buy","fills":1}"#
+            r#""side":"buy","fills":1,"backfilled":false}"#
         );
         assert_eq!(String::from_utf8(row_json(&rows, 1)).unwrap(), expected);
     }
@@ -205,6 +206,7 @@ mod tests {
                 contracts: None,
                 side: "sell",
                 fills: 1,
+                backfilled: false,
             });
         }
         out.write(&trades.finish()).unwrap();

@@ -87,7 +87,7 @@ macro_rules! declare_kinds {
 }
 
 /// Every built-in kind, in the order of the manual.
-pub fn all() -> [&'static Arc<Kind>; 19] {
+pub fn all() -> [&'static Arc<Kind>; 20] {
     [
         &*FRAME,
         &*TRADE,
@@ -103,6 +103,7 @@ pub fn all() -> [&'static Arc<Kind>; 19] {
         &*VOLATILITY_INDEX,
         &*INSTRUMENT,
         &*VENUE_STATUS,
+        &*GAP,
         &*BAR,
         &*BOOK_METRICS,
         &*BOOK_EVENT,
@@ -177,6 +178,8 @@ declare_kinds! {
         side: Label,
         /// How many trades the venue merged into this one (aggregate trades); 1 otherwise.
         fills: Integer,
+        /// Whether it was asked for afterwards and did not come over a channel when it happened: what fills a gap, or a history.
+        backfilled: Boolean,
     }
 
     /// The best bid and ask of an instrument, as the venue's own feed of them says.
@@ -532,6 +535,38 @@ declare_kinds! {
         status: Label,
         /// The venue's explanation.
         message: Option<Text>,
+    }
+
+    /// Records that a live source did not get, and what became of them: a row when a hole is found in the numbers of a channel
+    /// (or, where the venue numbers nothing, between two connections), and one when it is filled or cannot be.
+    "gap" in "gaps" as GAP, Gap, GapBuilder, GapRows
+    time ["event_time"] key ["venue", "market", "symbol", "channel", "event", "event_time", "first_number"] revisable false
+    {
+        /// The venue, e.g. `binance`.
+        venue: Label,
+        /// The market: `spot`, `perpetual`, `future`, `option` or `index`.
+        market: Label,
+        /// The instrument's canonical symbol.
+        symbol: Label,
+        /// The event time of the record behind the hole.
+        event_time: Time,
+        /// When we noticed.
+        receive_time: Option<Time>,
+        /// The frame of the source that tells it.
+        frame: Option<Integer>,
+        /// What is missing: `trade` or `book`. A book heals with a snapshot, and `book_events` tell when; trades are asked for.
+        channel: Label,
+        /// `found`; `filled` when all of it came; `lost` when the venue cannot tell it; `overdue` when event time
+        /// goes on without waiting for it any longer.
+        event: Label,
+        /// The first number missing; null where the venue numbers none.
+        first_number: Option<Integer>,
+        /// The last number missing.
+        last_number: Option<Integer>,
+        /// The event time of the record before the hole.
+        since: Time,
+        /// Why, where that is known.
+        detail: Option<Text>,
     }
 
     /// Open, high, low, close and volumes of the trades of one window.

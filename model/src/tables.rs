@@ -262,6 +262,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
+            backfilled: false,
         });
         let batch = Batch::new(&kinds::TRADE, trades.finish(), Origin::default());
         let rows = stored(&batch, 7).unwrap();

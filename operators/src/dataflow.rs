@@ -472,7 +472,7 @@ impl Router {
             }
             let diffs = batch.diffs.as_ref().map(|d| rows.values().iter().map(|r| d[*r as usize]).collect());
             let part = take_record_batch(&batch.rows, &rows).expect("the rows were counted");
-            send(Batch { kind: batch.kind.clone(), rows: part, diffs, origin: batch.origin, target });
+            send(Batch { kind: batch.kind.clone(), rows: part, diffs, origin: batch.origin, hold: batch.hold, target });
         }
     }
 

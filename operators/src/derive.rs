@@ -315,6 +315,7 @@ mod tests {
                 contracts: None,
                 side: "buy",
                 fills: 1,
+                backfilled: false,
             });
         }
         Batch::new(&TRADE, trades.finish(), model::Origin { source: 3, chunk: 9 })
@@ -357,7 +358,7 @@ mod tests {
         let (kept, added) = columns.split_at(columns.len() - 3);
         assert_eq!(
             kept.iter().map(|c| c.0).collect::<Vec<_>>(),
-            ["venue", "market", "symbol", "event_time", "receive_time", "trade_id", "price", "quantity", "side", "fills"]
+            ["venue", "market", "symbol", "event_time", "receive_time", "trade_id", "price", "quantity", "side", "fills", "backfilled"]
         );
         assert_eq!(added[0].0, "base");
         assert_eq!(added[1..], [("big", Type::Boolean, false), ("notional", Type::Decimal, false)]);
@@ -449,7 +450,7 @@ mod tests {
     fn a_derivation_that_cannot_work_is_refused_with_a_remedy() {
         const NAME: &str = "use small letters, digits and `_`, beginning with a letter";
         const COLUMNS: &str = "`trade` records have `venue`, `market`, `symbol`, `event_time`, `receive_time`, `frame`, `trade_id`, \
-            `price`, `quantity`, `contracts`, `side`, `fills`";
+            `price`, `quantity`, `contracts`, `side`, `fills`, `backfilled`";
         for (options, kinds, expected) in [
             (
                 r#"{}"#,

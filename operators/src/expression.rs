@@ -225,6 +225,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
+            backfilled: false,
         };
         trades.push(first);
         trades.push(Trade {
@@ -235,6 +236,7 @@ mod tests {
             contracts: Some(d("5")),
             side: "sell",
             fills: 3,
+            backfilled: false,
             ..first
         });
         trades.push(Trade { receive_time: None, trade_id: "9", price: d("100"), quantity: Decimal::ZERO, side: "sell", fills: 2, ..first });
@@ -395,6 +397,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
+            backfilled: false,
         };
         trades.push(trade);
         trades.push(Trade { price: d("1"), ..trade });
@@ -413,7 +416,7 @@ mod tests {
     fn what_is_wrong_is_told_in_the_words_of_the_manual() {
         const SYNTAX: &str = "write an expression over the columns, such as `price * quantity > 100000 AND side = 'buy'`";
         const COLUMNS: &str = "`trade` records have `venue`, `market`, `symbol`, `event_time`, `receive_time`, `frame`, `trade_id`, \
-            `price`, `quantity`, `contracts`, `side`, `fills`";
+            `price`, `quantity`, `contracts`, `side`, `fills`, `backfilled`";
         const QUOTES: &str = "text is written in single quotes; ";
         const MANY: &str = "aggregate with an operator such as `bars`, or over the table with `marketprism sql`";
         const CONSTANT: &str = "correct the constant part of the expression";

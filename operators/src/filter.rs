@@ -210,6 +210,7 @@ mod tests {
                 contracts: row.contracts,
                 side: if row.buy { "buy" } else { "sell" },
                 fills: row.fills,
+                backfilled: false,
             });
         }
         Batch::new(&TRADE, trades.finish(), Origin::default()).with_diffs(rows.iter().map(|r| r.diff).collect())
@@ -268,7 +269,7 @@ mod tests {
         assert_eq!(outcome.passed.len(), 98);
         let json = concat!(
             r#"{"venue":"binance","market":"spot","symbol":"BTC-USDT","event_time":"1970-01-01T00:00:01.000000Z","receive_time":"1970-01-01T00:00:01.000001Z","#,
-            r#""frame":17,"trade_id":"17","price":10,"quantity":0,"contracts":null,"side":"buy","fills":1}"#
+            r#""frame":17,"trade_id":"17","price":10,"quantity":0,"contracts":null,"side":"buy","fills":1,"backfilled":false}"#
         );
         assert_eq!(outcome.letters[0], (17, "`where`: division by zero".to_owned(), json.to_owned()));
         assert_eq!(outcome.letters[1].1, "`where`: division by zero (in a row that takes an earlier one back)");

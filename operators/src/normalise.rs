@@ -116,7 +116,7 @@ impl Transform for Decoder {
             out.emit(Batch::new(kind, rows, batch.origin));
         }
         if let Some(event_time) = latest {
-            out.progress(event_time);
+            out.progress(batch.hold.map_or(event_time, |hold| event_time.min(hold)));
         }
     }
 }

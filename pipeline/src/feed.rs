@@ -236,8 +236,8 @@ impl Feed {
             tracing::error!(source = self.name, "{error}");
             self.account.error(error.to_string());
         }
-        let batches: Vec<Batch> =
-            chunk.batches.into_iter().map(|(kind, rows)| Batch::new(&kind, refused_at(time, &kind, rows), origin)).collect();
+        let batch = |(kind, rows)| Batch { hold: chunk.hold, ..Batch::new(&kind, refused_at(time, &kind, rows), origin) };
+        let batches: Vec<Batch> = chunk.batches.into_iter().map(batch).collect();
         let mut bytes = 0;
         for batch in &batches {
             self.account.receive(batch.len());

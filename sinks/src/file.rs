@@ -316,7 +316,7 @@ mod tests {
             text.lines().next().unwrap(),
             concat!(
                 r#"{"venue":"binance","market":"spot","symbol":"BTC-USDT","event_time":"2024-08-08T12:00:00.000000Z","receive_time":null,"#,
-                r#""frame":1,"trade_id":"1","price":61837.630000000001,"quantity":1,"contracts":null,"side":"sell","fills":1}"#
+                r#""frame":1,"trade_id":"1","price":61837.630000000001,"quantity":1,"contracts":null,"side":"sell","fills":1,"backfilled":false}"#
             )
         );
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no partial file is left");

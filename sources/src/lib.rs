@@ -115,6 +115,8 @@ pub struct Chunk {
     pub batches: Vec<(Arc<Kind>, RecordBatch)>,
     /// The position after this chunk: reading from it gives exactly what follows.
     pub position: Position,
+    /// Where the source misses records that may still come, event time does not go beyond this with these rows.
+    pub hold: Option<model::time::Micros>,
     /// What was lost in this chunk, each error naming the file or connection and the place.
     pub errors: Vec<SourceError>,
 }

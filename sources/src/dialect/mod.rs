@@ -21,6 +21,7 @@ mod figures;
 mod fuzz;
 pub mod json;
 pub mod kraken;
+pub(crate) mod marketprism;
 pub mod okx;
 mod reading;
 mod symbols;
@@ -41,7 +42,7 @@ struct Protocol {
     instruments: fn(&[u8]) -> Result<Listings, String>,
 }
 
-const PROTOCOLS: [Protocol; 13] = [
+const PROTOCOLS: [Protocol; 14] = [
     Protocol {
         name: "binance_spot",
         make: |listed| Box::new(Binance::new(Exchange::Spot, listed)),
@@ -91,6 +92,7 @@ const PROTOCOLS: [Protocol; 13] = [
     Protocol { name: "kraken_futures", make: |listed| Box::new(KrakenFutures::new(listed)), instruments: kraken::products },
     Protocol { name: "deribit", make: |listed| Box::new(Deribit::new(listed)), instruments: deribit::instruments },
     Protocol { name: "okx", make: |listed| Box::new(Okx::new(listed)), instruments: okx::instruments },
+    Protocol { name: marketprism::NAME, make: |_| Box::new(marketprism::Own), instruments: |_| Err("names no instruments".into()) },
 ];
 
 /// Names of every dialect, as `dialect = "…"` has them.

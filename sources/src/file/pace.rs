@@ -98,7 +98,7 @@ impl Waiting {
             }
         }
         let position = Position { offset: mark.offset, frame: mark.frame, ..self.chunk.position.clone() };
-        Chunk { batches, position, errors: Vec::new() }
+        Chunk { batches, position, ..Chunk::default() }
     }
 }
 
@@ -206,7 +206,12 @@ mod tests {
         let error = SourceError { transient: false, place: "f".into(), what: "is damaged".into(), remedy: "none".into() };
         let position = Position { part: "f".into(), offset: 99, frame: 5, identity: 1 };
         let mut waiting = Waiting {
-            chunk: Chunk { batches: vec![(kinds::FRAME.clone(), builder.finish())], position: position.clone(), errors: vec![error] },
+            chunk: Chunk {
+                batches: vec![(kinds::FRAME.clone(), builder.finish())],
+                position: position.clone(),
+                errors: vec![error],
+                ..Chunk::default()
+            },
             marks: (1..=4).map(|n| Mark { offset: n * 10, frame: n }).collect(),
             due: vec![now, at(1), at(1), at(5)],
             next: 0,

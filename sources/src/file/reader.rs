@@ -184,7 +184,7 @@ impl FileReader {
         let position = Position { part: self.gather.file().to_owned(), offset, frame: self.gather.frame(), identity: self.identity };
         let errors = std::mem::take(&mut self.gather.errors);
         let marks = self.gather.marks.as_mut().map(std::mem::take).unwrap_or_default();
-        (Chunk { batches, position, errors }, marks)
+        (Chunk { batches, position, errors, ..Chunk::default() }, marks)
     }
 }
 

@@ -93,7 +93,7 @@ impl Reader for CaptureReader {
         let rows = rows.slice(0, count);
         let last = numbers(&rows)[count - 1].cast_unsigned();
         (self.position.offset, self.position.frame) = (last, last);
-        Ok(Some(Chunk { batches: vec![(FRAME.clone(), rows)], position: self.position.clone(), errors: Vec::new() }))
+        Ok(Some(Chunk { batches: vec![(FRAME.clone(), rows)], position: self.position.clone(), ..Chunk::default() }))
     }
 
     fn share(&self) -> Option<f64> {

@@ -15,7 +15,9 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use model::instrument::Market as Traded;
 
-use super::venue::{Ask, Channel, Instrument, Limits, Market, Order, Poll, Protocol, Said, Tells, Venue, Wanted};
+use super::cut;
+use super::follow::{Heard, Last, Trades};
+use super::venue::{Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, Poll, Protocol, Said, Tells, Venue, Wanted};
 use crate::dialect::binance::{Letters, Shape};
 use crate::dialect::fields::{Event, Fields};
 
@@ -28,23 +30,15 @@ const SPOT: Market = Market {
     dialect: "binance_spot",
     socket: "wss://stream.binance.com:9443",
     rest: "https://api.binance.com",
-    listing: Ask { path: "/api/v3/exchangeInfo", topic: "", weight: 20 },
     limits: Limits { silence: Duration::from_secs(60), weight: 6_000, ..LIMITS },
 };
-const USDM: Market = Market {
-    name: "usdm",
-    dialect: "binance_usdm",
-    socket: "wss://fstream.binance.com",
-    rest: "https://fapi.binance.com",
-    listing: Ask { path: "/fapi/v1/exchangeInfo", topic: "", weight: 1 },
-    limits: LIMITS,
-};
+const USDM: Market =
+    Market { name: "usdm", dialect: "binance_usdm", socket: "wss://fstream.binance.com", rest: "https://fapi.binance.com", limits: LIMITS };
 const COINM: Market = Market {
     name: "coinm",
     dialect: "binance_coinm",
     socket: "wss://dstream.binance.com",
     rest: "https://dapi.binance.com",
-    listing: Ask { path: "/dapi/v1/exchangeInfo", topic: "", weight: 1 },
     limits: LIMITS,
 };
 
@@ -57,13 +51,15 @@ const LIMITS: Limits = Limits {
     connect_pause: Duration::from_millis(1_100),
     lifetime: Duration::from_secs(86_400 - 600),
     silence: Duration::from_secs(400),
+    ping: None,
     weight: 2_400,
+    window: Duration::from_secs(60),
 };
 
 /// How often what only requests tell is asked for.
 const POLL: Duration = Duration::from_secs(60);
 /// Trades that one request can give.
-const TRADES: u64 = 1_000;
+const TRADES_AT_ONCE: u64 = 1_000;
 
 impl Venue for Binance {
     fn name(&self) -> &'static str {
@@ -76,6 +72,15 @@ impl Venue for Binance {
 
     fn markets(&self) -> &'static [Market] {
         &[SPOT, USDM, COINM]
+    }
+
+    fn listing(&self, market: &Market) -> Vec<Ask> {
+        let (path, weight) = match market.name {
+            "spot" => ("/api/v3/exchangeInfo", 20),
+            "usdm" => ("/fapi/v1/exchangeInfo", 1),
+            _ => ("/dapi/v1/exchangeInfo", 1),
+        };
+        vec![Ask { path: path.into(), topic: String::new(), weight }]
     }
 
     fn channels(&self, market: &Market, instrument: &Instrument, wanted: Wanted) -> Vec<Channel> {
@@ -93,7 +98,7 @@ impl Venue for Binance {
             _ => return Vec::new(),
         };
         let name = format!("{}@{stream}", instrument.symbol.to_lowercase());
-        vec![Channel { route, name, symbol: instrument.symbol.clone(), tells }]
+        vec![Channel { route, name, instrument: Some(instrument.clone()), tells }]
     }
 
     fn polls(&self, market: &Market, instrument: &Instrument, wanted: Wanted) -> Vec<Poll> {
@@ -118,15 +123,19 @@ impl Venue for Binance {
         }
     }
 
-    fn subscribe(&self, channels: &[Channel], number: u64) -> String {
+    fn subscribe(&self, _market: &Market, channels: &[Channel], number: u64) -> Vec<String> {
         let names: Vec<&str> = channels.iter().map(|channel| channel.name.as_str()).collect();
-        serde_json::json!({ "method": "SUBSCRIBE", "params": names, "id": number }).to_string()
+        vec![serde_json::json!({ "method": "SUBSCRIBE", "params": names, "id": number }).to_string()]
+    }
+
+    fn unsubscribe(&self, _market: &Market, channel: &Channel, number: u64) -> String {
+        serde_json::json!({ "method": "UNSUBSCRIBE", "params": [channel.name], "id": number }).to_string()
     }
 
     fn protocol(&self, market: &Market, channels: &[Channel]) -> Box<dyn Protocol> {
         let by_name = channels.iter().enumerate().map(|(number, channel)| (channel.name.as_str().into(), number)).collect();
         let channels =
-            channels.iter().map(|channel| Followed { symbol: channel.symbol.clone(), state: State::of(channel.tells) }).collect();
+            channels.iter().map(|channel| Followed { symbol: channel.symbol().into(), state: State::of(channel.tells) }).collect();
         Box::new(Listener { market: *market, by_name, channels, fields: Fields::default() })
     }
 }
@@ -149,15 +158,8 @@ struct Followed {
 enum State {
     /// It is not followed.
     Any,
-    /// The number and time of its last trade.
-    Trades(Option<Last>),
+    Trades(Trades),
     Book(Book),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Last {
-    number: u64,
-    time: i64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -173,7 +175,7 @@ struct Book {
 impl State {
     fn of(tells: Tells) -> State {
         match tells {
-            Tells::Trades => State::Trades(None),
+            Tells::Trades => State::Trades(Trades::default()),
             Tells::Book => State::Book(Book::default()),
             Tells::State | Tells::Seldom => State::Any,
         }
@@ -191,25 +193,14 @@ impl Listener {
         Order::Ask { channel, ask: Ask { path, topic: symbol.to_string(), weight }, failed }
     }
 
-    /// Asks for trades from one number to another.
-    fn fill(&self, channel: usize, first: u64, last: u64) -> impl Iterator<Item = Order> {
-        let symbol = &self.channels[channel].symbol;
-        let (endpoint, weight) = match self.market.name {
-            "spot" => ("/api/v3/historicalTrades", 25),
-            "usdm" => ("/fapi/v1/aggTrades", 20),
-            _ => ("/dapi/v1/aggTrades", 20),
-        };
-        let name = endpoint.rsplit('/').next().unwrap_or_default();
-        (first..=last).step_by(TRADES as usize).map(move |from| {
-            let count = (last - from + 1).min(TRADES);
-            let path = format!("{endpoint}?symbol={symbol}&fromId={from}&limit={count}");
-            Order::Ask { channel, ask: Ask { path, topic: format!("{symbol}@{name}"), weight }, failed: 0 }
-        })
+    /// The member with the number of a trade, in streams and answers of the past.
+    fn number_of_trades(&self) -> (&'static str, &'static str) {
+        if self.market.name == SPOT.name { ("t", "id") } else { ("a", "a") }
     }
 }
 
 impl Protocol for Listener {
-    fn hear(&mut self, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, _line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         let Ok(shape) = self.fields.event(frame) else { return Said::Other };
         let event = Event { text: frame, fields: &self.fields };
         let number = |name| event.integer(name).ok().and_then(|number| u64::try_from(number).ok());
@@ -222,31 +213,32 @@ impl Protocol for Listener {
         let name = std::str::from_utf8(stream.of(frame)).unwrap_or_default();
         let Some(&channel) = self.by_name.get(name) else { return Said::Other };
         let Shape::Object(_) = shape else { return Said::Data(channel) };
-        let time = event.integer("E").unwrap_or_default();
+        let time = event.integer("E").unwrap_or_default().saturating_mul(1_000);
         match self.channels[channel].state {
             State::Any => {}
-            State::Trades(last) => {
-                let Some(id) = number(if self.market.name == SPOT.name { "t" } else { "a" }) else { return Said::Data(channel) };
-                match last {
-                    Some(last) if id <= last.number && time <= last.time => return Said::Again,
-                    Some(last) if id > last.number + 1 => {
-                        orders.push(Order::Gap { channel, first: last.number + 1, last: id - 1 });
-                        orders.extend(self.fill(channel, last.number + 1, id - 1));
-                    }
-                    _ => {}
+            State::Trades(mut trades) => {
+                let Some(id) = number(self.number_of_trades().0) else { return Said::Data(channel) };
+                match trades.hear(id, Last { number: id, time }) {
+                    Heard::Again => return Said::Nothing,
+                    Heard::Behind(hole) => orders.push(Order::Gap { channel, hole }),
+                    Heard::New => {}
                 }
-                self.channels[channel].state = State::Trades(Some(Last { number: id, time }));
+                self.channels[channel].state = State::Trades(trades);
             }
             State::Book(mut book) => {
                 let (Some(first), Some(last)) = (number("U"), number("u")) else { return Said::Data(channel) };
-                let follows = match (book.last, number("pu")) {
-                    (Some(before), _) if last <= before.number && time <= before.time => return Said::Again,
-                    (Some(before), Some(previous)) => previous == before.number,
-                    (Some(before), None) => first <= before.number + 1 && last > before.number,
-                    (None, _) => false,
+                let (follows, missing) = match (book.last, number("pu")) {
+                    (Some(before), _) if last <= before.number && time <= before.time => return Said::Nothing,
+                    (Some(before), Some(previous)) => (previous == before.number, Some((before, previous))),
+                    (Some(before), None) => (first <= before.number + 1 && last > before.number, Some((before, first - 1))),
+                    (None, _) => (false, None),
                 };
                 book.last = Some(Last { number: last, time });
                 if !follows {
+                    if let Some((before, until)) = missing {
+                        let numbers = (until > before.number).then_some((before.number + 1, until));
+                        orders.push(Order::Gap { channel, hole: Hole { numbers, since: before.time, until: time } });
+                    }
                     book.first = first;
                     if !book.asked {
                         book.asked = true;
@@ -268,11 +260,8 @@ impl Protocol for Listener {
         }
     }
 
-    fn answer(&mut self, channel: usize, ask: &Ask<String>, failed: u32, answer: &[u8], orders: &mut Vec<Order>) {
+    fn answer(&mut self, channel: usize, _ask: &Ask, failed: u32, answer: &[u8], orders: &mut Vec<Order>) {
         let State::Book(book) = &mut self.channels[channel].state else { return };
-        if ask.topic.contains('@') {
-            return;
-        }
         let whole = self.fields.event(answer).is_ok();
         let event = Event { text: answer, fields: &self.fields };
         let stands = event.integer("lastUpdateId").ok().filter(|_| whole).and_then(|number| u64::try_from(number).ok());
@@ -284,30 +273,56 @@ impl Protocol for Listener {
             orders.push(again);
         }
     }
+
+    fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
+        let (first, last) = hole.numbers?;
+        let symbol = &self.channels[channel].symbol;
+        let (endpoint, weight) = match self.market.name {
+            "spot" => ("/api/v3/historicalTrades", 25),
+            "usdm" => ("/fapi/v1/aggTrades", 20),
+            _ => ("/dapi/v1/aggTrades", 20),
+        };
+        let name = endpoint.rsplit('/').next().unwrap_or_default();
+        let count = (last - first + 1).min(TRADES_AT_ONCE);
+        let path = format!("{endpoint}?symbol={symbol}&fromId={first}&limit={count}");
+        Some(Ask { path, topic: format!("{symbol}@{name}"), weight })
+    }
+
+    fn filled<'a>(&mut self, _channel: usize, hole: &Hole, answer: &'a [u8]) -> Filled<'a> {
+        let name = self.number_of_trades().1;
+        let (first, last) = hole.numbers.unwrap_or_default();
+        cut::numbered(answer, &[], hole, (first, last.min(first + TRADES_AT_ONCE - 1)), |trade| cut::member(trade, name))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::instrument::Listing;
+
+    fn perpetual() -> Instrument {
+        Instrument { symbol: "BTCUSDT".into(), listing: Listing::perpetual("BTC", "USDT", None) }
+    }
 
     fn listener(market: &Market, channels: &[(&str, Tells)]) -> Box<dyn Protocol> {
         let channels: Vec<Channel> = channels
             .iter()
-            .map(|(name, tells)| Channel { route: "/stream", name: (*name).into(), symbol: "BTCUSDT".into(), tells: *tells })
+            .map(|(name, tells)| Channel { route: "/stream", name: (*name).into(), instrument: Some(perpetual()), tells: *tells })
             .collect();
         Binance.protocol(market, &channels)
     }
 
     fn hear(listener: &mut dyn Protocol, frame: &str) -> (Said, Vec<String>) {
         let mut orders = Vec::new();
-        let said = listener.hear(frame.as_bytes(), &mut orders);
+        let said = listener.hear(1, frame.as_bytes(), &mut orders);
         (said, orders.iter().map(words).collect())
     }
 
     fn words(order: &Order) -> String {
         match order {
             Order::Ask { ask, failed, .. } => format!("{} {} {failed}", ask.path, ask.topic),
-            Order::Gap { first, last, .. } => format!("gap {first} {last}"),
+            Order::Gap { hole, .. } => format!("gap {:?}", hole.numbers),
+            other => format!("{other:?}"),
         }
     }
 
@@ -332,31 +347,45 @@ mod tests {
         };
         assert_eq!(answer(&mut *one, 9), [format!("{SNAPSHOT} 1")], "older than the first change");
         // A hole while the snapshot is asked for: the next change is the first.
-        assert_eq!(hear(&mut *one, &depth(23, 24, 3)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, &depth(23, 24, 3)), (Said::Data(0), vec!["gap Some((21, 22))".to_owned()]));
         assert_eq!(answer(&mut *one, 20), [format!("{SNAPSHOT} 1")], "older than the hole");
         assert_eq!(answer(&mut *one, 22), [""; 0]);
         assert_eq!(hear(&mut *one, &depth(25, 30, 4)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &depth(25, 30, 4)), (Said::Again, vec![]));
-        assert_eq!(hear(&mut *one, &depth(32, 33, 5)), (Said::Data(0), vec![format!("{SNAPSHOT} 0")]), "a hole");
+        assert_eq!(hear(&mut *one, &depth(25, 30, 4)), (Said::Nothing, vec![]));
+        assert_eq!(
+            hear(&mut *one, &depth(32, 33, 5)),
+            (Said::Data(0), vec!["gap Some((31, 31))".to_owned(), format!("{SNAPSHOT} 0")]),
+            "a hole"
+        );
         assert_eq!(answer(&mut *one, 40), [""; 0]);
-        assert_eq!(hear(&mut *one, &depth(3, 4, 6)), (Said::Data(0), vec![format!("{SNAPSHOT} 0")]), "counted anew");
+        assert_eq!(hear(&mut *one, &depth(3, 4, 6)), (Said::Data(0), vec!["gap None".to_owned(), format!("{SNAPSHOT} 0")]), "counted anew");
     }
 
     #[test]
-    fn missing_trades_are_asked_for() {
+    fn missing_trades_are_asked_for_part_by_part() {
         let trade =
             |id: u64, time: u64| format!(r#"{{"stream":"btcusdt@trade","data":{{"e":"trade","E":{time},"s":"BTCUSDT","t":{id}}}}}"#);
         let mut one = listener(&SPOT, &[("btcusdt@trade", Tells::Trades)]);
         assert_eq!(hear(&mut *one, &trade(5, 1)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &trade(5, 1)), (Said::Again, vec![]));
-        let ask = |from: u64, count: u64| {
-            format!("/api/v3/historicalTrades?symbol=BTCUSDT&fromId={from}&limit={count} BTCUSDT@historicalTrades 0")
+        assert_eq!(hear(&mut *one, &trade(5, 1)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, &trade(2_507, 9)), (Said::Data(0), vec!["gap Some((6, 2506))".to_owned()]));
+        let hole = |first, last| Hole { numbers: Some((first, last)), since: 1_000, until: 9_000 };
+        let ask = one.fill(0, &hole(6, 2_506)).unwrap();
+        assert_eq!(ask.path, "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=6&limit=1000");
+        assert_eq!(ask.topic, "BTCUSDT@historicalTrades");
+        let answer = |numbers: std::ops::RangeInclusive<u64>| {
+            let trades: Vec<String> = numbers.map(|id| format!(r#"{{"id":{id}}}"#)).collect();
+            format!("[{}]", trades.join(","))
         };
+        let (part, more, short) = (answer(6..=1_005), answer(6..=1_007), answer(6..=900));
+        let rest = Some(hole(1_006, 2_506));
+        assert_eq!(one.filled(0, &hole(6, 2_506), part.as_bytes()), Filled { kept: part.as_bytes().into(), rest, whole: true });
         assert_eq!(
-            hear(&mut *one, &trade(2_507, 9)),
-            (Said::Data(0), vec!["gap 6 2506".to_owned(), ask(6, 1_000), ask(1_006, 1_000), ask(2_006, 501)])
+            one.filled(0, &hole(6, 1_005), more.as_bytes()),
+            Filled { kept: part.as_bytes().to_vec().into(), rest: None, whole: true }
         );
-        assert_eq!(hear(&mut *one, &trade(2_506, 9)), (Said::Again, vec![]), "it is asked for already");
+        assert_eq!(one.filled(0, &hole(6, 1_005), short.as_bytes()), Filled { kept: short.as_bytes().into(), rest: None, whole: false });
+        assert_eq!(hear(&mut *one, &trade(2_506, 9)), (Said::Nothing, vec![]), "it is asked for already");
         assert_eq!(hear(&mut *one, &trade(1, 10)), (Said::Data(0), vec![]), "counted anew");
     }
 
@@ -367,7 +396,7 @@ mod tests {
         hear(&mut *one, &trade(5));
         hear(&mut *one, &depth(11, 15, 1));
         one.taken_over();
-        assert_eq!(hear(&mut *one, &trade(7)).1[0], "gap 6 6");
+        assert_eq!(hear(&mut *one, &trade(7)).1[0], "gap Some((6, 6))");
         assert_eq!(hear(&mut *one, &depth(16, 20, 2)), (Said::Data(1), vec![format!("{SNAPSHOT} 0")]), "the other may not have come");
     }
 
@@ -383,17 +412,16 @@ mod tests {
 
     #[test]
     fn channels_and_polls_follow_from_what_is_wanted() {
-        use model::instrument::Listing;
-        let perpetual = Instrument { symbol: "BTCUSDT".into(), listing: Listing::perpetual("BTC", "USDT", None) };
         let names = |market: &Market, wanted| {
-            Binance.channels(market, &perpetual, wanted).into_iter().map(|c| format!("{} {}", c.route, c.name)).collect::<Vec<_>>()
+            Binance.channels(market, &perpetual(), wanted).into_iter().map(|c| format!("{} {}", c.route, c.name)).collect::<Vec<_>>()
         };
         assert_eq!(names(&USDM, Wanted::Trade), ["/market/stream btcusdt@aggTrade"]);
         assert_eq!(names(&USDM, Wanted::Book), ["/public/stream btcusdt@depth@100ms"]);
         assert_eq!(names(&COINM, Wanted::FundingRate), ["/stream btcusdt@markPrice@1s"]);
         assert_eq!(names(&SPOT, Wanted::Trade), ["/stream btcusdt@trade"]);
         assert_eq!(names(&SPOT, Wanted::Liquidation), [""; 0]);
-        let polls: Vec<String> = Binance.polls(&USDM, &perpetual, Wanted::LongShortRatio).into_iter().map(|poll| poll.ask.topic).collect();
+        let polls: Vec<String> =
+            Binance.polls(&USDM, &perpetual(), Wanted::LongShortRatio).into_iter().map(|poll| poll.ask.topic).collect();
         assert_eq!(
             polls,
             ["globalLongShortAccountRatio", "topLongShortAccountRatio", "topLongShortPositionRatio"]

@@ -6,13 +6,14 @@
 //! - **Nothing heard is lost.** Every frame is on disk (`spool`) before the runtime sees it, and stays there until what came
 //!   from it is stored. The source is replayable like a file: killed at any moment it goes on behind the last frame settled, and
 //!   frames that came and were not read are read then. A pipeline that is slow makes the spool grow and not the venue wait.
-//! - **What was not heard is noticed.** The numbers of the venue are followed on every channel as frames come; a hole is filled
-//!   over REST where the venue can, a book that lost a change gets a new snapshot (`venue::Protocol`).
+//! - **What was not heard is noticed.** The numbers of the venue are followed on every channel as frames come; a hole is told
+//!   (`gaps`) and filled over REST where the venue can, a book that lost a change gets a new snapshot (`venue::Protocol`).
+//!   Event time waits for what fills a hole.
 //! - **It never stops.** Whatever ends a connection, another is opened (`socket`); requests keep within the venue's limits
 //!   (`rest`).
 //! - **Decoding is elsewhere.** Frames go on as they came, so a capture of them replays to the same records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -33,6 +34,9 @@ use tokio::task::JoinSet;
 
 mod binance;
 mod connect;
+mod cut;
+mod follow;
+mod gaps;
 mod poll;
 mod reader;
 mod rest;
@@ -41,6 +45,7 @@ mod spool;
 mod venue;
 
 use connect::Dialer;
+use gaps::Gaps;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
 use socket::{Patience, Shard};
@@ -48,6 +53,7 @@ use spool::{Batch, Cursor, Heard, Spool, Tail, Writer};
 pub use venue::Wanted;
 use venue::{Channel, Instrument, Market, Protocol, Venue};
 
+use crate::dialect::marketprism::{self, Note};
 use crate::dialect::{self, Dialects};
 use crate::{Clock, OpenSource, Reader, Source, SourceError};
 
@@ -90,6 +96,9 @@ pub struct Options {
     /// How long a connection is used. Default: ten minutes less than the venue allows.
     #[serde(default)]
     pub lifetime: Option<values::Duration>,
+    /// How long event time waits for trades that are missing and asked for. They are asked for even when it does not wait any more.
+    #[serde(default = "ten_seconds")]
+    pub fill_timeout: values::Duration,
     /// How event time advances.
     #[serde(flatten)]
     pub clock: Clock,
@@ -222,11 +231,11 @@ struct Live {
     asked: OnceCell<Vec<Asked>>,
 }
 
-/// A market's listing, and what it was asked with.
+/// The pages of a market's listing, and what it was asked with.
 #[derive(Debug)]
 struct Asked {
     rest: Rest,
-    listing: Bytes,
+    listing: Vec<Bytes>,
 }
 
 #[async_trait]
@@ -237,7 +246,9 @@ impl Source for Live {
 
     async fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
         for (market, Asked { listing, .. }) in self.markets.iter().zip(self.asked().await?) {
-            dialects.learn(market.dialect, listing).map_err(|what| self.misread(market, what))?;
+            for page in listing {
+                dialects.learn(market.dialect, page).map_err(|what| self.misread(market, what))?;
+            }
         }
         Ok(())
     }
@@ -261,8 +272,8 @@ impl Source for Live {
         recover(&mut shards, &folder, *tail.borrow())?;
         let mut listening = JoinSet::new();
         self.poll(asked, &instruments, &out, &mut listening);
-        for (shard, protocol) in shards {
-            listening.spawn(shard.run(protocol));
+        for Recovering { shard, protocol, gaps } in shards {
+            listening.spawn(shard.run(protocol, gaps));
         }
         Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, &cx.node, tail, listening)?))
     }
@@ -284,8 +295,8 @@ impl Live {
             let mut asked = Vec::new();
             for market in &self.markets {
                 let base = self.options.rest_url.of(market.name).unwrap_or(market.rest);
-                let rest = Rest::new(client.clone(), base, market.limits.weight);
-                let listing = rest.ask(&market.listing).await.map_err(|Unanswered { transient, what }| SourceError {
+                let rest = Rest::new(client.clone(), self.venue.clone(), market, base);
+                let listing = poll::pages(&*self.venue, market, &rest).await.map_err(|Unanswered { transient, what }| SourceError {
                     transient,
                     ..self.unable(what, "see whether the venue can be reached; set `proxy` or `rest_url` where it cannot be directly")
                 })?;
@@ -301,7 +312,10 @@ impl Live {
         let mut found = vec![false; self.patterns.len()];
         let mut all = Vec::new();
         for (market, Asked { listing, .. }) in self.markets.iter().zip(asked) {
-            let listed = dialect::instruments(market.dialect, listing).map_err(|what| self.misread(market, what))?;
+            let mut listed = Vec::new();
+            for page in listing {
+                listed.extend(dialect::instruments(market.dialect, page).map_err(|what| self.misread(market, what))?);
+            }
             let mut meant = Vec::new();
             for (symbol, listing) in listed {
                 let short = listing.symbol.strip_suffix("-PERP").filter(|_| listing.market == Traded::Perpetual);
@@ -325,13 +339,7 @@ impl Live {
     }
 
     /// What listens to everything that is wanted.
-    fn shards(
-        &self,
-        cx: &OpenSource,
-        asked: &[Asked],
-        instruments: &[Vec<Instrument>],
-        out: &mpsc::Sender<Batch>,
-    ) -> Vec<(Shard, Box<dyn Protocol>)> {
+    fn shards(&self, cx: &OpenSource, asked: &[Asked], instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>) -> Vec<Recovering> {
         let mut shards = Vec::new();
         for ((market, Asked { rest, .. }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
             let dialer = Arc::new(Dialer::new(self.options.proxy.as_deref(), self.options.connect_timeout.0, market.limits.connect_pause));
@@ -340,6 +348,7 @@ impl Live {
                 channel: self.options.silence.0,
                 lifetime: self.options.lifetime.map_or(market.limits.lifetime, |lifetime| lifetime.0),
                 silence: market.limits.silence,
+                fill: self.options.fill_timeout.0,
             };
             let base = self.options.url.of(market.name).unwrap_or(market.socket);
             for (number, channels) in self.channels(market, instruments).into_iter().enumerate() {
@@ -356,7 +365,7 @@ impl Live {
                     account: cx.account.clone(),
                     patience,
                 };
-                shards.push((shard, protocol));
+                shards.push(Recovering { shard, protocol, gaps: Gaps::default() });
             }
         }
         shards
@@ -365,7 +374,10 @@ impl Live {
     /// Begins to ask for what no channel tells.
     fn poll(&self, asked: &[Asked], instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>, listening: &mut JoinSet<()>) {
         for ((market, Asked { rest, listing }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
-            listening.spawn(poll::listing(*market, rest.clone(), listing.clone(), out.clone()));
+            listening.spawn(poll::listing(self.venue.clone(), *market, rest.clone(), listing.clone(), out.clone()));
+            for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.market_polls(market, *wanted)) {
+                listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
+            }
             for instrument in instruments {
                 for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.polls(market, instrument, *wanted)) {
                     listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
@@ -376,14 +388,16 @@ impl Live {
 
     /// The channels of a market, by the connections that carry them.
     fn channels(&self, market: &Market, instruments: &[Instrument]) -> Vec<Vec<Channel>> {
+        let wanted = || self.options.kinds.iter();
+        let all = wanted().flat_map(|wanted| self.venue.market_channels(market, *wanted));
+        let each =
+            instruments.iter().flat_map(|instrument| wanted().flat_map(move |wanted| self.venue.channels(market, instrument, *wanted)));
         let mut routes: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
-        for instrument in instruments {
-            for channel in self.options.kinds.iter().flat_map(|wanted| self.venue.channels(market, instrument, *wanted)) {
-                let channels = routes.entry(channel.route).or_default();
-                // Two kinds may come over one channel; those of an instrument are neighbours.
-                if !channels.iter().rev().take(Wanted::ALL).any(|other| other.name == channel.name) {
-                    channels.push(channel);
-                }
+        let mut known = HashSet::new();
+        for channel in all.chain(each) {
+            // Two kinds may come over one channel.
+            if known.insert((channel.route, channel.name.clone())) {
+                routes.entry(channel.route).or_default().push(channel);
             }
         }
         let most = market.limits.channels;
@@ -399,18 +413,32 @@ impl Live {
     }
 }
 
+/// A shard that has yet to know what an earlier run heard.
+struct Recovering {
+    shard: Shard,
+    protocol: Box<dyn Protocol>,
+    gaps: Gaps,
+}
+
 /// Lets what listens know what an earlier run heard, as far as it is still there: so what was missed in between is noticed.
-fn recover(shards: &mut [(Shard, Box<dyn Protocol>)], folder: &Path, tail: Tail) -> Result<(), SourceError> {
+fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail) -> Result<(), SourceError> {
     let mut cursor = Cursor::open(folder, None, tail)?;
     let mut orders = Vec::new();
     let mut tell = |heard: Heard<'_>| {
-        for (_, protocol) in shards.iter_mut().filter(|(shard, _)| heard.topic.is_empty() && shard.market.dialect == heard.dialect) {
-            protocol.hear(heard.payload, &mut orders);
+        if heard.dialect == marketprism::NAME {
+            if let Ok(Note::Gap(gap)) = serde_json::from_slice(heard.payload) {
+                shards.iter_mut().for_each(|Recovering { shard, gaps, .. }| gaps.recall(&gap, &shard.market, &shard.channels));
+            }
+            return;
+        }
+        let listens = |recovering: &&mut Recovering| heard.topic.is_empty() && recovering.shard.market.dialect == heard.dialect;
+        for Recovering { protocol, .. } in shards.iter_mut().filter(listens) {
+            protocol.hear(0, heard.payload, &mut orders);
             orders.clear();
         }
     };
     while cursor.take(tail, |_, heard| tell(heard))? {}
-    shards.iter_mut().for_each(|(_, protocol)| protocol.taken_over());
+    shards.iter_mut().for_each(|recovering| recovering.protocol.taken_over());
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! come together. An answer that says, word for word, what the one before it said is not kept: a figure that the venue works
 //! out every five minutes is one record and not five.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 use twox_hash::XxHash64;
 
-use super::rest::Rest;
+use super::rest::{Rest, Unanswered};
 use super::spool::{Batch, Heard};
-use super::venue::{Market, Poll};
+use super::venue::{Market, Poll, Venue};
 
 /// How often a listing is asked for.
 const LISTING: Duration = Duration::from_secs(3_600);
@@ -39,14 +41,33 @@ pub(super) async fn run(poll: Poll, dialect: &'static str, rest: Rest, out: mpsc
     }
 }
 
+/// Asks for a market's whole listing: every page of it.
+///
+/// # Errors
+/// A page is not answered.
+pub(super) async fn pages(venue: &dyn Venue, market: &Market, rest: &Rest) -> Result<Vec<Bytes>, Unanswered> {
+    let (mut asks, mut pages) = (VecDeque::from(venue.listing(market)), Vec::new());
+    while let Some(ask) = asks.pop_front() {
+        let page = rest.ask(&ask).await?;
+        asks.extend(venue.listing_goes_on(market, &ask, &page));
+        pages.push(page);
+    }
+    Ok(pages)
+}
+
 /// Keeps a market's listing, and each that differs from the one before it.
-pub(super) async fn listing(market: Market, rest: Rest, mut listing: Bytes, out: mpsc::Sender<Batch>) {
-    while keep(&out, market.dialect, market.listing.topic, &listing).await {
-        let known = essence(&listing);
+pub(super) async fn listing(venue: Arc<dyn Venue>, market: Market, rest: Rest, mut listing: Vec<Bytes>, out: mpsc::Sender<Batch>) {
+    loop {
+        for page in &listing {
+            if !keep(&out, market.dialect, "", page).await {
+                return;
+            }
+        }
+        let known: Vec<_> = listing.iter().map(|page| essence(page)).collect();
         listing = loop {
             sleep(LISTING).await;
-            match rest.ask(&market.listing).await {
-                Ok(answer) if essence(&answer) != known => break answer,
+            match pages(&*venue, &market, &rest).await {
+                Ok(pages) if !pages.iter().map(|page| essence(page)).eq(known.iter().copied()) => break pages,
                 Ok(_) => {}
                 Err(error) => tracing::warn!("{error}; it is asked again in {} s", LISTING.as_secs()),
             }
@@ -54,11 +75,14 @@ pub(super) async fn listing(market: Market, rest: Rest, mut listing: Bytes, out:
     }
 }
 
-/// What of a listing says something of instruments: not when it was made.
-fn essence(listing: &[u8]) -> Option<u64> {
-    let mut listing: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(listing).ok()?;
-    listing.retain(|_, member| member.is_array() || member.is_object());
-    Some(XxHash64::oneshot(0, &serde_json::to_vec(&listing).ok()?))
+/// What of a listing says something of instruments: not when it was made, or how long that took.
+fn essence(listing: &[u8]) -> u64 {
+    let members = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(listing).ok();
+    let lasting = members.and_then(|mut members| {
+        members.retain(|_, member| member.is_array() || member.is_object());
+        serde_json::to_vec(&members).ok()
+    });
+    XxHash64::oneshot(0, lasting.as_deref().unwrap_or(listing))
 }
 
 /// Gives an answer to the spool; `false` where there is none any more.

@@ -11,6 +11,7 @@ use model::time;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::gaps::Holds;
 use super::spool::{Cursor, Tail, position};
 use crate::file::frames::Frames;
 use crate::{Chunk, Position, Reader, SourceError};
@@ -23,6 +24,8 @@ pub(super) struct LiveReader {
     cursor: Cursor,
     tail: watch::Receiver<Tail>,
     position: Position,
+    /// The holes before the position.
+    holds: Holds,
     source: Arc<StringArray>,
     dialects: Labels,
     topics: Labels,
@@ -53,12 +56,18 @@ impl LiveReader {
             });
         }
         let seen = *tail.borrow();
+        let mut holds = Holds::default();
+        if let Some(from) = &from {
+            let mut before = Cursor::open(folder, None, seen)?;
+            while before.next() <= from.offset && before.take(seen, |number, heard| holds.hear(number, &heard))? {}
+        }
         let cursor = Cursor::open(folder, from.map(|from| from.offset + 1), seen)?;
         let position = position(identity, cursor.next() - 1);
         Ok(LiveReader {
             cursor,
             tail,
             position,
+            holds,
             source: Arc::new(StringArray::from(vec![source])),
             dialects: Labels::default(),
             topics: Labels::default(),
@@ -88,7 +97,7 @@ impl Reader for LiveReader {
             }
         };
         let mut frames = Frames::with_room_for(CHUNK / 4);
-        let (dialects, topics) = (&mut self.dialects, &mut self.topics);
+        let (dialects, topics, holds) = (&mut self.dialects, &mut self.topics, &mut self.holds);
         let (mut bytes, mut reached) = (0, self.position.offset);
         while bytes < CHUNK && reached < last {
             let more = self.cursor.take(seen, |number, heard| {
@@ -96,6 +105,7 @@ impl Reader for LiveReader {
                 dialects.push(Some(heard.dialect));
                 topics.push(Some(heard.topic).filter(|topic| !topic.is_empty()));
                 bytes += heard.payload.len();
+                holds.hear(number, &heard);
                 reached = number;
             })?;
             if !more {
@@ -104,11 +114,13 @@ impl Reader for LiveReader {
         }
         let rows = frames.finish_with(&self.source, Arc::new(dialects.finish()), Arc::new(topics.finish()));
         self.position = position(self.position.identity, reached);
-        Ok(Some(Chunk { batches: vec![(FRAME.clone(), rows)], position: self.position.clone(), errors: Vec::new() }))
+        let batches = vec![(FRAME.clone(), rows)];
+        Ok(Some(Chunk { batches, position: self.position.clone(), hold: self.holds.event_time(), errors: Vec::new() }))
     }
 
     async fn settle(&mut self, position: &Position) -> Result<(), SourceError> {
-        if let Err(error) = self.cursor.forget_before(position.offset) {
+        let settled = self.holds.first_frame().map_or(position.offset, |first| position.offset.min(first));
+        if let Err(error) = self.cursor.forget_before(settled) {
             // They only take room, and are removed with the next.
             tracing::warn!("settled frames are not removed: {error}");
         }

@@ -1,8 +1,8 @@
 //! Requests, within what the venues allow.
 //!
 //! A venue counts the weight of our requests by the address they come from, so all sources of a process share one count for each
-//! host. What the venue says of it (`X-MBX-USED-WEIGHT-1M`) is believed over our own sum, and when it refuses (429, or 418
-//! where it has lost patience) nobody asks that host anything before the time that it names.
+//! host. What the venue says of it (`X-MBX-USED-WEIGHT-1M`) is believed over our own sum, and when it refuses (429, 418, or
+//! whatever the venue's [`Verdict`] is) nobody asks that host anything before the time that it names.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -10,26 +10,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::time;
-use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use storage::say;
 use tokio::time::{Instant, sleep_until};
 
-use super::venue::Ask;
+use super::venue::{Ask, Market, Venue, Verdict};
 
 /// The longest that an answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long nobody asks a host that refuses without saying how long.
-const REFUSED: Duration = Duration::from_secs(60);
-/// Of a minute's weight, what is used: another program may ask from the same address.
+/// Of a window's weight, what is used: another program may ask from the same address.
 const SHARE: f64 = 0.8;
 
-const MINUTE: i64 = 60 * time::SECOND;
-
-/// What a host has been asked in the minute at hand, and whether it may be asked at all.
+/// What a host has been asked in the window at hand, and whether it may be asked at all.
 #[derive(Debug)]
 struct Usage {
-    minute: i64,
+    window: i64,
     used: u32,
     closed_until: Instant,
 }
@@ -51,39 +46,43 @@ pub(super) struct Unanswered {
 #[derive(Clone, Debug)]
 pub(super) struct Rest {
     client: reqwest::Client,
+    venue: Arc<dyn Venue>,
     base: String,
     weight: u32,
+    window: i64,
     usage: Arc<Mutex<Usage>>,
 }
 
 impl Rest {
-    /// What asks `base`, whose requests of a minute may weigh so much.
-    pub(super) fn new(client: reqwest::Client, base: &str, weight: u32) -> Rest {
-        let fresh = || Arc::new(Mutex::new(Usage { minute: 0, used: 0, closed_until: Instant::now() }));
+    /// What asks a market at an address.
+    pub(super) fn new(client: reqwest::Client, venue: Arc<dyn Venue>, market: &Market, base: &str) -> Rest {
+        let fresh = || Arc::new(Mutex::new(Usage { window: 0, used: 0, closed_until: Instant::now() }));
         let usage = HOSTS.lock().expect("nobody panics with it").entry(base.to_owned()).or_insert_with(fresh).clone();
-        Rest { client, base: base.to_owned(), weight, usage }
+        let window = i64::try_from(market.limits.window.as_micros()).unwrap_or(i64::MAX).max(1);
+        Rest { client, venue, base: base.to_owned(), weight: market.limits.weight, window, usage }
     }
 
     /// Asks once, as soon as the venue allows it. Returns the answer's bytes.
     ///
     /// # Errors
     /// No answer, or one that says no.
-    pub(super) async fn ask<T: AsRef<str>>(&self, ask: &Ask<T>) -> Result<Bytes, Unanswered> {
+    pub(super) async fn ask(&self, ask: &Ask) -> Result<Bytes, Unanswered> {
         while let Some(until) = self.must_wait(ask.weight) {
             sleep_until(until).await;
         }
-        let path = ask.path.as_ref();
+        let path = &ask.path;
         let fails = |error: reqwest::Error| Unanswered { transient: true, what: format!("{}{path}: {}", self.base, say(&error)) };
         let answer = self.client.get(format!("{}{path}", self.base)).timeout(ANSWER).send().await.map_err(fails)?;
-        let status = answer.status();
-        self.note(status, answer.headers());
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await.map_err(fails)?;
-        if status.is_success() {
+        let verdict = self.venue.verdict(status, &bytes);
+        self.note(verdict, &headers);
+        if verdict == Verdict::Answer {
             return Ok(bytes);
         }
-        let transient = status.is_server_error() || [StatusCode::TOO_MANY_REQUESTS, StatusCode::IM_A_TEAPOT].contains(&status);
         let words: String = String::from_utf8_lossy(&bytes).chars().take(200).collect();
-        Err(Unanswered { transient, what: format!("{}{path} is answered with {status}: {words}", self.base) })
+        let what = format!("{}{path} is answered with {status}: {words}", self.base);
+        Err(Unanswered { transient: verdict != Verdict::Never, what })
     }
 
     /// Until when a request of this weight has to wait; where it does not, its weight is counted.
@@ -94,12 +93,12 @@ impl Rest {
             return Some(usage.closed_until);
         }
         let clock = time::now();
-        let minute = clock.div_euclid(MINUTE);
-        if usage.minute != minute {
-            (usage.minute, usage.used) = (minute, 0);
+        let window = clock.div_euclid(self.window);
+        if usage.window != window {
+            (usage.window, usage.used) = (window, 0);
         }
         if usage.used > 0 && f64::from(usage.used + weight) > f64::from(self.weight) * SHARE {
-            let rest = (minute + 1) * MINUTE - clock;
+            let rest = (window + 1) * self.window - clock;
             return Some(now + Duration::from_micros(rest.unsigned_abs()));
         }
         usage.used += weight;
@@ -107,16 +106,16 @@ impl Rest {
     }
 
     /// Believes what the venue says of our requests.
-    fn note(&self, status: StatusCode, headers: &HeaderMap) {
+    fn note(&self, verdict: Verdict, headers: &HeaderMap) {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
         let mut usage = self.usage.lock().expect("nobody panics with it");
         if let Some(used) = number("x-mbx-used-weight-1m") {
             usage.used = used;
         }
-        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::IM_A_TEAPOT {
-            let pause = number(RETRY_AFTER.as_str()).map_or(REFUSED, |seconds| Duration::from_secs(seconds.into()));
+        if let Verdict::TooMuch(pause) = verdict {
+            let pause = number(RETRY_AFTER.as_str()).map_or(pause, |seconds| Duration::from_secs(seconds.into()));
             usage.closed_until = usage.closed_until.max(Instant::now() + pause);
-            tracing::warn!(host = self.base, "the venue refuses with {status}; nobody asks it for {} s", pause.as_secs());
+            tracing::warn!(host = self.base, "the venue refuses; nobody asks it for {} s", pause.as_secs());
         }
     }
 }

@@ -5,15 +5,17 @@
 //! connection (it breaks, the venue closes it, it says nothing, a channel that used to speak is silent, a subscription is not
 //! acknowledged), another one is opened, after longer and longer pauses, and the old one is closed before that.
 //!
-//! Every frame goes to the spool in the order in which it came, with the answers of what the [`Protocol`] orders to ask.
+//! Every frame goes to the spool in the order in which it came, with the answers of what the [`Protocol`] orders to ask, and with
+//! what is missing ([`gaps`](super::gaps)).
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use ahash::{HashMap, HashSet, RandomState};
+use ahash::{HashSet, RandomState};
 use bytes::Bytes;
 use config::values;
 use futures::stream::FuturesUnordered;
@@ -25,9 +27,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::connect::{Dialer, Socket};
+use super::gaps::{Gaps, Open, Teller};
 use super::rest::{Rest, Unanswered};
 use super::spool::{Batch, Heard};
-use super::venue::{Ask, Channel, Market, Order, Protocol, Said, Tells, Venue};
+use super::venue::{self, Ask, Channel, Filled, Market, Order, Protocol, Said, Tells, Venue};
+use crate::dialect::marketprism::What;
 
 /// Messages taken in before they go on to the spool.
 const AT_ONCE: usize = 512;
@@ -39,6 +43,8 @@ const OVERLAP: Duration = Duration::from_secs(5);
 const KNOWN: u32 = 32;
 /// How many times its usual pause a channel is silent when it is taken for dead.
 const UNUSUAL: f64 = 20.0;
+/// How often it is asked for what a hole lacks, which takes an hour where nobody answers.
+const PERSISTENT: u32 = 64;
 /// The longest pause before something is asked for again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -67,20 +73,41 @@ pub(super) struct Patience {
     pub(super) lifetime: Duration,
     /// For any sign of life of a connection.
     pub(super) silence: Duration,
+    /// For a hole to be filled, before event time goes on.
+    pub(super) fill: Duration,
 }
 
 /// An open connection.
 struct Line {
+    number: venue::Line,
     socket: Socket,
     opened: Instant,
     /// When it last said anything.
     heard: Instant,
-    /// Messages that are still to be sent, by their numbers.
-    unsent: VecDeque<(u64, String)>,
+    /// Messages that are still to be sent.
+    unsent: VecDeque<Unsent>,
     /// When the next one may be.
     next_message: Instant,
-    /// Subscriptions that are not acknowledged, with the time by which they must be.
-    unanswered: HashMap<u64, Instant>,
+    /// When it is told again that we are there.
+    next_ping: Option<Instant>,
+    /// The number of the next subscription.
+    next_subscription: u64,
+    /// Subscriptions that are not acknowledged.
+    unanswered: Vec<Subscription>,
+}
+
+/// A message that is to be sent.
+struct Unsent {
+    text: String,
+    /// The subscription that it ends.
+    subscribes: Option<Subscription>,
+}
+
+/// Channels that were subscribed to, and when that must be acknowledged.
+struct Subscription {
+    number: u64,
+    channels: Vec<usize>,
+    by: Instant,
 }
 
 /// What has been learned of a channel.
@@ -94,36 +121,61 @@ struct Habit {
     buried: u32,
 }
 
+/// Something that is asked for.
+struct Asking {
+    ask: Ask,
+    /// How often it was asked for without success.
+    failed: u32,
+    purpose: Purpose,
+}
+
+/// Why it is asked for.
+enum Purpose {
+    /// The protocol ordered it, for a channel.
+    Channel(usize),
+    /// A hole is to be filled.
+    Fill(Open),
+}
+
 /// An answer on its way.
-type Asking = Pin<Box<dyn Future<Output = (usize, Ask<String>, u32, Result<Bytes, Unanswered>)> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = (Asking, Result<Bytes, Unanswered>)> + Send>>;
 
 /// What a shard knows while it listens.
 struct Listening {
     protocol: Box<dyn Protocol>,
     habits: Vec<Habit>,
-    asking: FuturesUnordered<Asking>,
+    asking: FuturesUnordered<Answering>,
+    gaps: Gaps,
     orders: Vec<Order>,
     batch: Batch,
     /// While two connections may say the same: what was said, by its hash, and until when.
     twice: Option<(Instant, HashSet<u64>)>,
     hasher: RandomState,
+    /// Connections that were opened.
+    lines: venue::Line,
 }
 
 impl Shard {
-    /// Listens until nobody wants to know any more. The protocol knows what an earlier run heard.
-    pub(super) async fn run(self, protocol: Box<dyn Protocol>) {
+    /// Listens until nobody wants to know any more. The protocol knows what an earlier run heard, and `gaps` what it missed.
+    pub(super) async fn run(self, protocol: Box<dyn Protocol>, gaps: Gaps) {
         let mut attempts = Attempts::new(&self.account, self.address.clone(), self.name.as_str());
         let mut state = Listening {
             protocol,
             habits: vec![Habit { last: Instant::now(), pause: 0.0, frames: 0, buried: 0 }; self.channels.len()],
             asking: FuturesUnordered::new(),
+            gaps,
             orders: Vec::new(),
             batch: Batch::default(),
             twice: None,
             hasher: RandomState::new(),
+            lines: 0,
         };
+        for open in state.gaps.resume(self.patience.fill) {
+            self.fill(open, &mut state);
+        }
         loop {
-            let why = match self.open().await {
+            state.lines += 1;
+            let why = match self.open(state.lines).await {
                 Ok(line) => match self.listen(line, &mut state, &mut attempts).await {
                     Ok(()) => return,
                     Err(why) => why,
@@ -134,12 +186,36 @@ impl Shard {
         }
     }
 
-    async fn open(&self) -> Result<Line, String> {
+    async fn open(&self, number: venue::Line) -> Result<Line, String> {
         let socket = self.dialer.open(&self.address).await?;
         let now = Instant::now();
-        let messages = self.channels.chunks(self.market.limits.at_once).zip(1..);
-        let unsent = messages.map(|(channels, number)| (number, self.venue.subscribe(channels, number))).collect();
-        Ok(Line { socket, opened: now, heard: now, unsent, next_message: now, unanswered: HashMap::default() })
+        let mut line = Line {
+            number,
+            socket,
+            opened: now,
+            heard: now,
+            unsent: self.venue.greeting(&self.market).into_iter().map(Unsent::plain).collect(),
+            next_message: now,
+            next_ping: self.market.limits.ping.map(|(every, _)| now + every),
+            next_subscription: 1,
+            unanswered: Vec::new(),
+        };
+        for first in (0..self.channels.len()).step_by(self.market.limits.at_once) {
+            let last = self.channels.len().min(first + self.market.limits.at_once);
+            self.subscribe((first..last).collect(), &mut line);
+        }
+        Ok(line)
+    }
+
+    /// Subscribes to channels that stand beside each other.
+    fn subscribe(&self, channels: Vec<usize>, line: &mut Line) {
+        let number = line.next_subscription;
+        line.next_subscription += 1;
+        let asked = &self.channels[channels[0]..=channels[channels.len() - 1]];
+        line.unsent.extend(self.venue.subscribe(&self.market, asked, number).into_iter().map(Unsent::plain));
+        if let Some(last) = line.unsent.back_mut() {
+            last.subscribes = Some(Subscription { number, channels, by: line.opened });
+        }
     }
 
     /// Listens to a connection and those that take its place, until one breaks. `Ok` where nobody wants to know any more.
@@ -164,13 +240,14 @@ impl Shard {
                     }
                     if !self.hand_over(state).await { return Ok(()) }
                     if let Err((number, why)) = broken {
+                        // What an old one told of may be followed on the new one by now: if that breaks, all begins anew.
+                        if number + 1 == lines.len() { return Err(why) }
                         lines.remove(number);
-                        if lines.is_empty() { return Err(why) }
                     }
                     if lines.iter().any(|line| line.is_up()) { attempts.succeeded() }
                 }
-                Some((channel, ask, failed, answer)) = state.asking.next() => {
-                    self.answered(channel, ask, failed, answer, state);
+                Some((asking, answer)) = state.asking.next() => {
+                    self.answered(asking, answer, state);
                     if !self.hand_over(state).await { return Ok(()) }
                 }
                 opened = async { opening.as_mut().expect("it is asked for only while it is there").await }, if opening.is_some() => {
@@ -185,18 +262,17 @@ impl Shard {
                     }
                 }
                 () = sleep_until(next_message.unwrap_or(begun)), if next_message.is_some() => {
-                    for number in (0..lines.len()).rev() {
-                        if let Err(why) = self.say(&mut lines[number]).await {
-                            lines.remove(number);
-                            if lines.is_empty() { return Err(why) }
-                        }
+                    for line in &mut lines {
+                        self.say(line).await?;
                     }
                 }
                 _ = look.tick() => {
                     self.look(&mut lines, state)?;
+                    if !self.hand_over(state).await { return Ok(()) }
                     let old = lines.len() == 1 && lines[0].opened.elapsed() > self.patience.lifetime;
                     if old && opening.is_none() {
-                        opening = Some(Box::pin(self.open()));
+                        state.lines += 1;
+                        opening = Some(Box::pin(self.open(state.lines)));
                     }
                     if let [_, new] = &lines[..] && new.is_up() && new.opened.elapsed() > OVERLAP {
                         let mut old = lines.remove(0);
@@ -234,33 +310,54 @@ impl Shard {
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
         };
-        if let Some((until, seen)) = &mut state.twice {
+        let said = state.protocol.hear(line.number, payload, &mut state.orders);
+        let followed = match &said {
+            Said::Data(channel) => matches!(self.channels[*channel].tells, Tells::Trades | Tells::Book),
+            _ => false,
+        };
+        if let Some((until, seen)) = &mut state.twice
+            && !followed
+        {
             if *until < line.heard {
                 state.twice = None;
             } else if !seen.insert(state.hasher.hash_one(payload)) {
                 return Ok(());
             }
         }
-        match state.protocol.hear(payload, &mut state.orders) {
+        let mut kept = Some(Cow::Borrowed(payload));
+        match said {
             Said::Data(channel) => state.habits[channel].note(line.heard),
-            Said::Again => return Ok(()),
-            Said::Subscribed(number) => {
-                line.unanswered.remove(&number);
-                return Ok(());
+            Said::Part(channel, part) => {
+                state.habits[channel].note(line.heard);
+                kept = Some(Cow::Owned(part));
             }
-            Said::Refused => tracing::error!(shard = self.name, "the venue refuses: {}", String::from_utf8_lossy(payload)),
+            Said::Nothing => kept = None,
+            Said::Subscribed(number) => {
+                line.unanswered.retain(|subscription| subscription.number != number);
+                kept = None;
+            }
+            Said::Listening(channels) => {
+                line.unanswered.iter_mut().for_each(|subscription| subscription.channels.retain(|channel| !channels.contains(channel)));
+                line.unanswered.retain(|subscription| !subscription.channels.is_empty());
+                kept = None;
+            }
+            Said::Refused => {
+                let words = String::from_utf8_lossy(payload);
+                self.account.error(format!("{}: the venue refuses: {words}", self.name));
+                tracing::error!(shard = self.name, "the venue refuses: {words}");
+            }
             Said::Other => {}
         }
-        self.keep("", payload, state);
+        // A hole is told before what lies behind it.
+        self.obey(Some(line), state);
+        if let Some(payload) = kept {
+            self.keep("", &payload, state);
+        }
         Ok(())
     }
 
-    /// Keeps what was heard, and does what the protocol ordered about it.
     fn keep(&self, topic: &str, payload: &[u8], state: &mut Listening) {
         state.batch.push(Heard { receive_time: time::now(), dialect: self.market.dialect, topic, payload });
-        for order in state.orders.drain(..) {
-            self.obey(order, &state.asking);
-        }
     }
 
     /// Gives what came to the spool; `false` where there is none any more.
@@ -268,37 +365,115 @@ impl Shard {
         state.batch.frames == 0 || self.out.send(std::mem::take(&mut state.batch)).await.is_ok()
     }
 
-    fn obey(&self, order: Order, asking: &FuturesUnordered<Asking>) {
-        match order {
-            Order::Gap { channel, first, last } => {
-                tracing::warn!(channel = self.channels[channel].name, "{first} to {last} are missing: they are asked for");
-            }
-            Order::Ask { channel, ask, failed } => {
-                let rest = self.rest.clone();
-                asking.push(Box::pin(async move {
-                    if failed > 0 {
-                        sleep(pause(failed)).await;
+    /// Does what the protocol ordered about what was heard over a connection, or about an answer.
+    fn obey(&self, mut line: Option<&mut Line>, state: &mut Listening) {
+        for order in std::mem::take(&mut state.orders) {
+            match order {
+                Order::Ask { channel, ask, failed } => self.ask(Asking { ask, failed, purpose: Purpose::Channel(channel) }, &state.asking),
+                Order::Say(text) => {
+                    if let Some(line) = &mut line {
+                        line.unsent.push_back(Unsent::plain(text));
                     }
-                    let answer = rest.ask(&ask).await;
-                    (channel, ask, failed, answer)
-                }));
+                }
+                Order::Resubscribe { channel } => {
+                    if let Some(line) = &mut line {
+                        let number = line.next_subscription;
+                        line.next_subscription += 1;
+                        line.unsent.push_back(Unsent::plain(self.venue.unsubscribe(&self.market, &self.channels[channel], number)));
+                        self.subscribe(vec![channel], line);
+                    }
+                }
+                Order::Gap { channel, hole } => {
+                    let name = &self.channels[channel].name;
+                    match hole.numbers {
+                        Some((first, last)) => tracing::warn!(channel = name, "{first} to {last} are missing"),
+                        None => tracing::warn!(channel = name, "some may be missing"),
+                    }
+                    self.teller().tell(What::Found, channel, &hole, None, &mut state.batch);
+                    if self.channels[channel].tells == Tells::Trades {
+                        let open = state.gaps.open(channel, hole, self.patience.fill);
+                        self.fill(open, state);
+                    }
+                }
             }
         }
     }
 
-    fn answered(&self, channel: usize, ask: Ask<String>, failed: u32, answer: Result<Bytes, Unanswered>, state: &mut Listening) {
-        match answer {
-            Ok(payload) => {
-                state.protocol.answer(channel, &ask, failed, &payload, &mut state.orders);
-                self.keep(&ask.topic, &payload, state);
+    fn teller(&self) -> Teller<'_> {
+        Teller { venue: self.venue.name(), market: &self.market, channels: &self.channels }
+    }
+
+    /// Asks for what a hole still lacks.
+    fn fill(&self, open: Open, state: &mut Listening) {
+        match state.protocol.fill(open.channel, &open.rest) {
+            Some(ask) => self.ask(Asking { ask, failed: 0, purpose: Purpose::Fill(open) }, &state.asking),
+            None => self.close(&open, Some("the venue does not tell it again"), state),
+        }
+    }
+
+    /// A hole is filled, or `why` it cannot be.
+    fn close(&self, open: &Open, why: Option<&str>, state: &mut Listening) {
+        let what = if why.is_none() { What::Filled } else { What::Lost };
+        self.teller().tell(what, open.channel, &open.hole, why, &mut state.batch);
+        state.gaps.close(open);
+    }
+
+    fn ask(&self, asking: Asking, answering: &FuturesUnordered<Answering>) {
+        let rest = self.rest.clone();
+        answering.push(Box::pin(async move {
+            if asking.failed > 0 {
+                sleep(pause(asking.failed)).await;
             }
-            Err(Unanswered { what, transient }) => {
-                if !transient && failed == 0 {
+            let answer = rest.ask(&asking.ask).await;
+            (asking, answer)
+        }));
+    }
+
+    fn answered(&self, mut asking: Asking, answer: Result<Bytes, Unanswered>, state: &mut Listening) {
+        match (answer, &mut asking.purpose) {
+            (Ok(payload), Purpose::Channel(channel)) => {
+                state.protocol.answer(*channel, &asking.ask, asking.failed, &payload, &mut state.orders);
+                self.keep(&asking.ask.topic, &payload, state);
+                self.obey(None, state);
+            }
+            (Ok(payload), Purpose::Fill(open)) => {
+                let Filled { kept, rest, whole } = state.protocol.filled(open.channel, &open.rest, &payload);
+                if !kept.is_empty() {
+                    state.batch.push(Heard {
+                        receive_time: time::now(),
+                        dialect: self.market.dialect,
+                        topic: &asking.ask.topic,
+                        payload: &kept,
+                    });
+                }
+                open.whole &= whole;
+                match rest {
+                    Some(rest) => {
+                        open.rest = rest;
+                        let told = venue::Hole { until: open.hole.until, ..rest };
+                        self.teller().tell(What::Filling, open.channel, &told, None, &mut state.batch);
+                        self.fill(open.clone(), state);
+                    }
+                    None => self.close(open, (!open.whole).then_some("the venue does not have all of it"), state),
+                }
+            }
+            (Err(Unanswered { what, transient }), Purpose::Fill(open)) if !transient || asking.failed == PERSISTENT => {
+                self.account.error(what.clone());
+                tracing::error!(channel = self.channels[open.channel].name, "{what}; what is missing is lost");
+                self.close(open, Some(&what), state);
+            }
+            (Err(Unanswered { what, transient }), Purpose::Channel(channel)) => {
+                if !transient && asking.failed == 0 {
                     self.account.error(what.clone());
                 }
-                tracing::warn!(channel = self.channels[channel].name, failed, "{what}; asking again");
-                let failed = if transient { failed.saturating_add(1) } else { u32::MAX };
-                self.obey(Order::Ask { channel, ask, failed }, &state.asking);
+                tracing::warn!(channel = self.channels[*channel].name, failed = asking.failed, "{what}; asking again");
+                asking.failed = if transient { asking.failed.saturating_add(1) } else { u32::MAX };
+                self.ask(asking, &state.asking);
+            }
+            (Err(Unanswered { what, .. }), Purpose::Fill(open)) => {
+                tracing::warn!(channel = self.channels[open.channel].name, failed = asking.failed, "{what}; asking again");
+                asking.failed = asking.failed.saturating_add(1);
+                self.ask(asking, &state.asking);
             }
         }
     }
@@ -308,21 +483,32 @@ impl Shard {
         if line.next_message > Instant::now() {
             return Ok(());
         }
-        let Some((number, text)) = line.unsent.pop_front() else { return Ok(()) };
+        let Some(Unsent { text, subscribes }) = line.unsent.pop_front() else { return Ok(()) };
         line.socket.send(Message::text(text)).await.map_err(|error| error.to_string())?;
         let now = Instant::now();
         line.next_message = now + self.market.limits.message_pause;
-        line.unanswered.insert(number, now + self.patience.acknowledgement);
+        line.unanswered.extend(subscribes.map(|subscription| Subscription { by: now + self.patience.acknowledgement, ..subscription }));
         Ok(())
     }
 
     /// Looks whether anything has been silent for too long.
     fn look(&self, lines: &mut Vec<Line>, state: &mut Listening) -> Result<(), String> {
         let now = Instant::now();
+        for line in lines.iter_mut() {
+            if let (Some(next), Some((every, text))) = (&mut line.next_ping, self.market.limits.ping)
+                && *next <= now
+            {
+                *next = now + every;
+                line.unsent.push_back(Unsent::plain(text.into()));
+            }
+        }
+        for open in state.gaps.overdue() {
+            self.teller().tell(What::Overdue, open.channel, &open.hole, None, &mut state.batch);
+        }
         let mut why = None;
         lines.retain(|line| {
-            if let Some(number) = line.unanswered.iter().find(|(_, by)| **by < now).map(|(number, _)| number) {
-                why = Some(format!("subscription {number} was not acknowledged"));
+            if let Some(late) = line.unanswered.iter().find(|subscription| subscription.by < now) {
+                why = Some(format!("subscription {} was not acknowledged", late.number));
             } else if now - line.heard > self.patience.silence {
                 why = Some(format!("nothing was heard for {}", values::Duration(self.patience.silence)));
             } else {
@@ -341,6 +527,12 @@ impl Shard {
             }
         }
         Ok(())
+    }
+}
+
+impl Unsent {
+    fn plain(text: String) -> Unsent {
+        Unsent { text, subscribes: None }
     }
 }
 

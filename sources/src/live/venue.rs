@@ -1,14 +1,18 @@
 //! What a venue is to whoever listens to it: facts and rules, and no I/O.
 //!
 //! A [`Venue`] says which channels tell of an instrument what is wanted, how they are subscribed to, and what has to be asked
-//! for because no channel tells it. A [`Protocol`], one for each connection, hears every frame before it is stored and orders
-//! what has to be done about it: a snapshot for a book that begins or has a hole, trades that are missing, an answer to a
-//! heartbeat. It decodes nothing: that is the dialect's work, later and from the same bytes.
+//! for because no channel tells it. A [`Protocol`], one for each connection and those that take its place, hears every frame before
+//! it is stored and orders what has to be done about it: a snapshot for a book that begins or has a hole, an answer to a
+//! heartbeat. Of what is missing it says from where to where, and how it is asked for. It decodes nothing: that is the dialect's
+//! work, later and from the same bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use model::instrument::Listing;
+use model::time::Micros;
+use reqwest::StatusCode;
 
 /// A market of a venue: a protocol with addresses and limits of its own.
 #[derive(Clone, Copy, Debug)]
@@ -21,18 +25,16 @@ pub(super) struct Market {
     pub(super) socket: &'static str,
     /// Where requests go.
     pub(super) rest: &'static str,
-    /// What is asked for the listing of its instruments.
-    pub(super) listing: Ask,
     /// What the venue allows.
     pub(super) limits: Limits,
 }
 
-/// What a venue allows.
+/// What a venue allows, and what it expects.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Channels of a connection.
     pub(super) channels: usize,
-    /// Channels that one message subscribes to.
+    /// Channels that are subscribed to at once.
     pub(super) at_once: usize,
     /// Between two messages that we send over a connection.
     pub(super) message_pause: Duration,
@@ -42,8 +44,12 @@ pub(super) struct Limits {
     pub(super) lifetime: Duration,
     /// The longest that a connection says nothing at all, not even a ping.
     pub(super) silence: Duration,
-    /// What all requests of a minute may weigh.
+    /// What a connection is told again and again so that the venue keeps it, and how often.
+    pub(super) ping: Option<(Duration, &'static str)>,
+    /// What all requests of a window may weigh.
     pub(super) weight: u32,
+    /// How long a window is; windows begin at multiples of it since 1970.
+    pub(super) window: Duration,
 }
 
 /// What a user can want of a venue.
@@ -68,11 +74,10 @@ pub enum Wanted {
     Liquidation,
     /// `long_short_ratio`: of accounts and positions, of top traders and of all.
     LongShortRatio,
-}
-
-impl Wanted {
-    /// How many there are.
-    pub(super) const ALL: usize = Wanted::LongShortRatio as usize + 1;
+    /// `volatility_index`.
+    VolatilityIndex,
+    /// `venue_status`.
+    VenueStatus,
 }
 
 /// An instrument of a market, with the venue's own symbol.
@@ -87,7 +92,7 @@ pub(super) struct Instrument {
 /// What a channel tells, as far as it has to be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tells {
-    /// Trades with ascending numbers.
+    /// Trades.
     Trades,
     /// Changes of a book.
     Book,
@@ -104,32 +109,65 @@ pub(super) struct Channel {
     pub(super) route: &'static str,
     /// The venue's name of it.
     pub(super) name: String,
-    /// The venue's symbol of the instrument; empty for all.
-    pub(super) symbol: Box<str>,
+    /// The instrument; none where it tells of all, or of the venue.
+    pub(super) instrument: Option<Instrument>,
     /// What it tells.
     pub(super) tells: Tells,
 }
 
+impl Channel {
+    /// The venue's symbol of its instrument; empty where it has none.
+    pub(super) fn symbol(&self) -> &str {
+        self.instrument.as_ref().map_or("", |instrument| &instrument.symbol)
+    }
+}
+
 /// Something that is asked for over REST.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ask<T = &'static str> {
+pub(super) struct Ask {
     /// The path with its query.
-    pub(super) path: T,
+    pub(super) path: String,
     /// What it was asked for, where the answer does not say.
-    pub(super) topic: T,
+    pub(super) topic: String,
     /// What it weighs against the venue's limit.
     pub(super) weight: u32,
 }
-
-impl Copy for Ask {}
 
 /// Something that is asked for again and again.
 #[derive(Clone, Debug)]
 pub(super) struct Poll {
     /// What.
-    pub(super) ask: Ask<String>,
+    pub(super) ask: Ask,
     /// How often: at multiples of this since 1970, and a little later, each poll at a moment of its own.
     pub(super) every: Duration,
+}
+
+/// What a venue means by an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is one.
+    Answer,
+    /// We have asked too much: nobody is to ask anything for so long, or for as long as the answer's `Retry-After` says.
+    TooMuch(Duration),
+    /// It cannot be answered now.
+    Later,
+    /// It cannot be answered.
+    Never,
+}
+
+/// How long nobody asks a venue that refuses without saying how long.
+pub(super) const REFUSED: Duration = Duration::from_secs(60);
+
+impl Verdict {
+    /// What the status of an answer says, where a venue uses them as others do.
+    pub(super) fn by_status(status: StatusCode) -> Verdict {
+        match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::IM_A_TEAPOT => Verdict::TooMuch(REFUSED),
+            status if status.is_success() => Verdict::Answer,
+            status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => Verdict::Later,
+            _ => Verdict::Never,
+        }
+    }
 }
 
 /// A venue's facts and rules.
@@ -140,35 +178,85 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
     /// Its markets.
     fn markets(&self) -> &'static [Market];
 
+    /// What is asked for the listing of a market's instruments.
+    fn listing(&self, market: &Market) -> Vec<Ask>;
+
+    /// What else is asked for, now that this was answered: the page behind it, or what it names.
+    fn listing_goes_on(&self, _market: &Market, _ask: &Ask, _answer: &[u8]) -> Vec<Ask> {
+        Vec::new()
+    }
+
     /// Whether a market tells of any instrument what is wanted.
     fn tells(&self, market: &Market, wanted: Wanted) -> bool;
 
     /// The channels that tell of an instrument what is wanted.
     fn channels(&self, market: &Market, instrument: &Instrument, wanted: Wanted) -> Vec<Channel>;
 
-    /// What no channel tells.
+    /// The channels that tell of a whole market what is wanted.
+    fn market_channels(&self, _market: &Market, _wanted: Wanted) -> Vec<Channel> {
+        Vec::new()
+    }
+
+    /// What no channel tells of an instrument.
     fn polls(&self, market: &Market, instrument: &Instrument, wanted: Wanted) -> Vec<Poll>;
 
-    /// The message that subscribes to channels, and the number that its acknowledgement carries.
-    fn subscribe(&self, channels: &[Channel], number: u64) -> String;
+    /// What no channel tells of a whole market.
+    fn market_polls(&self, _market: &Market, _wanted: Wanted) -> Vec<Poll> {
+        Vec::new()
+    }
+
+    /// What is said first over a connection.
+    fn greeting(&self, _market: &Market) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The messages that subscribe to channels, with the number that their acknowledgement carries, where it carries one.
+    fn subscribe(&self, market: &Market, channels: &[Channel], number: u64) -> Vec<String>;
+
+    /// The message that ends the subscription to a channel. Books of venues that give a snapshot over REST need none.
+    fn unsubscribe(&self, market: &Market, channel: &Channel, number: u64) -> String;
 
     /// What listens to a connection with these channels.
     fn protocol(&self, market: &Market, channels: &[Channel]) -> Box<dyn Protocol>;
+
+    /// What an answer to a request is.
+    fn verdict(&self, status: StatusCode, _answer: &[u8]) -> Verdict {
+        Verdict::by_status(status)
+    }
 }
 
+/// A connection, by its number: 0 for those of an earlier run, then ascending.
+pub(super) type Line = u32;
+
 /// What a frame is to the connection that it came over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
     /// Of a channel, by its number.
     Data(usize),
+    /// Of a channel; only this part was not there before, and is kept.
+    Part(usize, Vec<u8>),
     /// Of no channel that we asked for, or of nobody knows which: the decoder will tell.
     Other,
     /// The subscription of this number is there.
     Subscribed(u64),
+    /// The subscriptions to these channels are there.
+    Listening(Vec<usize>),
     /// The venue refuses, for a reason.
     Refused,
-    /// It was there before, word for word or by its number: it is not kept.
-    Again,
+    /// Nothing of the market that was not there before: an answer to a ping, or what came already over this connection or the
+    /// one it takes the place of. It is not kept.
+    Nothing,
+}
+
+/// Records that are missing in a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hole {
+    /// The numbers of the first and the last one missing, where the venue numbers them.
+    pub(super) numbers: Option<(u64, u64)>,
+    /// The event time of the record before it.
+    pub(super) since: Micros,
+    /// The event time of the record behind it.
+    pub(super) until: Micros,
 }
 
 /// What has to be done.
@@ -179,29 +267,55 @@ pub(super) enum Order {
         /// By its number.
         channel: usize,
         /// What.
-        ask: Ask<String>,
+        ask: Ask,
         /// How often it was asked for without success.
         failed: u32,
     },
-    /// Records are missing: the numbers from the first to the last.
+    /// Subscribe to a channel anew, over the connection that was heard: it begins again with a snapshot.
+    Resubscribe {
+        /// By its number.
+        channel: usize,
+    },
+    /// Say something over the connection that was heard.
+    Say(String),
+    /// Records are missing. It is told, and what [`Protocol::fill`] says is asked for.
     Gap {
         /// By its number.
         channel: usize,
-        /// The first one missing.
-        first: u64,
-        /// The last one missing.
-        last: u64,
+        /// From where to where.
+        hole: Hole,
     },
+}
+
+/// What became of a hole that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Filled<'a> {
+    /// What of the answer is kept: what was missing and nothing else. Empty where it has nothing of it.
+    pub(super) kept: Cow<'a, [u8]>,
+    /// What is to be asked for next; none where nothing is missing any more, or the venue has no more of it.
+    pub(super) rest: Option<Hole>,
+    /// Whether everything that the hole had was there, apart from the rest.
+    pub(super) whole: bool,
 }
 
 /// What hears the frames of a connection and of the one that takes its place.
 pub(super) trait Protocol: Send {
-    /// Hears a frame.
-    fn hear(&mut self, frame: &[u8], orders: &mut Vec<Order>) -> Said;
+    /// Hears a frame that came over a connection.
+    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said;
 
     /// What was heard so far was heard by an earlier run, whose orders nobody carries out any more.
     fn taken_over(&mut self);
 
     /// Hears the answer to what it ordered to ask.
-    fn answer(&mut self, channel: usize, ask: &Ask<String>, failed: u32, answer: &[u8], orders: &mut Vec<Order>);
+    fn answer(&mut self, _channel: usize, _ask: &Ask, _failed: u32, _answer: &[u8], _orders: &mut Vec<Order>) {}
+
+    /// What is asked for the first part of a hole; none where the venue does not tell of what is past.
+    fn fill(&self, _channel: usize, _hole: &Hole) -> Option<Ask> {
+        None
+    }
+
+    /// Hears the answer to it.
+    fn filled<'a>(&mut self, _channel: usize, _hole: &Hole, answer: &'a [u8]) -> Filled<'a> {
+        Filled { kept: Cow::Borrowed(answer), rest: None, whole: true }
+    }
 }

@@ -93,7 +93,7 @@ impl StreamReader {
         let mut batches = Vec::with_capacity(2);
         batches.extend(rows.map(|rows| (self.kind.clone(), rows)));
         batches.extend(letters.map(|letters| (DEAD_LETTER.clone(), letters)));
-        Ok(Chunk { batches, position: self.position.clone(), errors: Vec::new() })
+        Ok(Chunk { batches, position: self.position.clone(), ..Chunk::default() })
     }
 
     fn unlike(&self, until: &Position) -> SourceError {

@@ -290,7 +290,7 @@ impl Reader for Frames {
         }
         let frame = self.simulation.frame();
         let position = Position { part: String::new(), offset: frame, frame, identity: self.start.cast_unsigned() };
-        Ok(Some(Chunk { batches: vec![(kinds::FRAME.clone(), rows)], position, errors: Vec::new() }))
+        Ok(Some(Chunk { batches: vec![(kinds::FRAME.clone(), rows)], position, ..Chunk::default() }))
     }
 
     fn share(&self) -> Option<f64> {

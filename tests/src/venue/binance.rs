@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use serde_json::{Value, json};
 
-use super::{Event, Speaks};
+use super::{Event, Reply, Speaks};
 
 /// Levels of one side by price, as texts: the venue's own spelling is kept.
 type Side = BTreeMap<(u64, String), String>;
@@ -156,13 +156,17 @@ impl Speaks for Binance {
         }
     }
 
-    fn said(&self, text: &str) -> Option<(Vec<String>, String)> {
-        let message: Value = serde_json::from_str(text).ok()?;
+    fn said(&self, text: &str) -> Reply {
+        let message: Value = serde_json::from_str(text).unwrap_or_default();
         if message["method"] != "SUBSCRIBE" {
-            return None;
+            return Reply::default();
         }
-        let channels = message["params"].as_array()?.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-        Some((channels, json!({ "result": null, "id": message["id"] }).to_string()))
+        let names = message["params"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        Reply {
+            begins: names.map(|name| (name.to_owned(), Vec::new())).collect(),
+            acknowledgements: vec![json!({ "result": null, "id": message["id"] }).to_string()],
+            ..Reply::default()
+        }
     }
 
     fn answer(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String> {

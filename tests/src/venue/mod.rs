@@ -1,12 +1,12 @@
-//! A venue on loopback that plays a recording over real sockets, answers requests, and misbehaves on order.
+//! A venue on loopback that plays a recording or a market made up, over real sockets, answers requests, and misbehaves on order.
 //!
 //! Promises, and why they hold: what was played is what a venue would have said since it began, to whoever listened at the time
-//! and to nobody else: who connects late has missed it. Requests are answered from what has been played so far, by books and
-//! lists of trades that the venue keeps itself from the recording, with nothing of the program's own code. A [`Fault`] happens
+//! and to nobody else: who connects late has missed it. Requests are answered, and subscriptions begun, from what has been played
+//! so far, by books and lists of trades that the venue keeps itself, with nothing of the program's own code. A [`Fault`] happens
 //! at an event of the recording, or at the first one behind it that somebody hears, and the recording waits for somebody to hear
 //! it: so every run meets them all, however slow the machine.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub mod binance;
+pub mod market;
 
 /// Something that a venue says over a channel.
 #[derive(Clone, Debug)]
@@ -34,14 +35,35 @@ pub struct Event {
     pub frame: String,
 }
 
+/// What a venue does when a client says something.
+#[derive(Clone, Debug, Default)]
+pub struct Reply {
+    /// The channels that it is to hear from now on, each with the frames that it begins with.
+    pub begins: Vec<(String, Vec<String>)>,
+    /// The channels that it is not to hear any more.
+    pub ends: Vec<String>,
+    /// What acknowledges that.
+    pub acknowledgements: Vec<String>,
+    /// What it is told besides, at once.
+    pub answers: Vec<String>,
+}
+
 /// How a venue speaks: what a recording is to it, and what it answers.
 pub trait Speaks: Send + 'static {
     /// What it plays.
     fn events(&self) -> Vec<Event>;
     /// An event is played: the venue's books and lists are now behind it.
     fn played(&mut self, event: &Event);
-    /// A client says something: the channels that it is to hear from now on, and the acknowledgement.
-    fn said(&self, text: &str) -> Option<(Vec<String>, String)>;
+    /// A client says something.
+    fn said(&self, text: &str) -> Reply;
+    /// An event's frame, over a connection that has been sent so many frames: for venues that number them.
+    fn numbered(&self, frame: &str, _sent: u64) -> String {
+        frame.to_owned()
+    }
+    /// A frame with a checksum that is not that of the book; none where the venue sends none.
+    fn forged(&self, _frame: &str) -> Option<String> {
+        None
+    }
     /// The answer to a request.
     fn answer(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String>;
     /// An answer for a book that is older than everything that was played.
@@ -75,6 +97,8 @@ pub enum Fault {
     Oversize,
     /// Half of it is sent, and the connection is cut.
     Partial,
+    /// It is sent with a wrong checksum. Happens where there is one.
+    Forge,
 }
 
 /// How a venue acknowledges.
@@ -141,6 +165,8 @@ struct World {
     speaks: Box<dyn Speaks>,
     script: Script,
     seen: Seen,
+    /// Events that were played.
+    played: usize,
 }
 
 /// A venue on ports of its own. It ends when it is dropped.
@@ -162,9 +188,9 @@ impl Venue {
     ///
     /// # Panics
     /// There is no port.
-    pub fn open(speaks: impl Speaks, script: Script) -> Venue {
+    pub fn open(speaks: Box<dyn Speaks>, script: Script) -> Venue {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("there are threads");
-        let world = Arc::new(Mutex::new(World { speaks: Box::new(speaks), script, seen: Seen::default() }));
+        let world = Arc::new(Mutex::new(World { speaks, script, seen: Seen::default(), played: 0 }));
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let (sockets, requests) =
             runtime.block_on(async { (bind().await.expect("there is a port"), bind().await.expect("there is a port")) });
@@ -196,8 +222,11 @@ impl Venue {
 
 impl World {
     /// What is to happen at an event.
-    fn next_fault(&mut self, number: usize) -> Option<Fault> {
+    fn next_fault(&mut self, number: usize, event: &Event) -> Option<Fault> {
         let first = self.script.faults.first_entry().filter(|first| *first.key() <= number)?;
+        if *first.get() == Fault::Forge && self.speaks.forged(&event.frame).is_none() {
+            return None;
+        }
         self.seen.faults += 1;
         Some(first.remove())
     }
@@ -226,7 +255,9 @@ async fn play(world: Arc<Mutex<World>>, tell: broadcast::Sender<Told>) {
         while tell.receiver_count() == 0 && overdue() {
             sleep(Duration::from_millis(1)).await;
         }
-        lock(&world).speaks.played(&event);
+        let mut world = lock(&world);
+        world.speaks.played(&event);
+        world.played = number + 1;
         // Where nobody listens nobody hears it.
         let _ = tell.send((number, Arc::new(event)));
     }
@@ -257,39 +288,60 @@ type Outcome = Result<(), tokio_tungstenite::tungstenite::Error>;
 /// Serves a connection until it ends.
 async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell: &broadcast::Sender<Told>) -> Outcome {
     let mut told = None::<broadcast::Receiver<Told>>;
-    let mut channels = HashSet::new();
-    let mut late: Option<(Instant, String)> = None;
-    let mut held: Option<Arc<Event>> = None;
+    // The channels that are heard, each from an event on.
+    let mut channels = HashMap::<String, usize>::new();
+    let mut late: Option<(Instant, Vec<String>)> = None;
+    let mut held: Option<(String, String)> = None;
+    let mut sent = 0;
     loop {
         tokio::select! {
             message = socket.next() => {
                 let Some(message) = message else { return Ok(()) };
                 let Message::Text(text) = message? else { continue };
-                let (said, how) = {
+                let (reply, how) = {
                     let mut world = lock(world);
-                    (world.speaks.said(&text), world.script.acknowledges.pop_front().unwrap_or(Acknowledges::Now))
+                    let reply = world.speaks.said(&text);
+                    for channel in &reply.ends {
+                        channels.remove(channel);
+                    }
+                    for (channel, _) in &reply.begins {
+                        channels.insert(channel.clone(), world.played);
+                        told.get_or_insert_with(|| tell.subscribe());
+                    }
+                    let how = if reply.begins.is_empty() { None } else { world.script.acknowledges.pop_front() };
+                    (reply, how.unwrap_or(Acknowledges::Now))
                 };
-                let Some((more, acknowledgement)) = said else { continue };
-                channels.extend(more);
-                told.get_or_insert_with(|| tell.subscribe());
                 match how {
-                    Acknowledges::Now => socket.send(Message::text(acknowledgement)).await?,
-                    Acknowledges::Late(after) => late = Some((Instant::now() + after, acknowledgement)),
+                    Acknowledges::Now => {
+                        for acknowledgement in reply.acknowledgements {
+                            say(&mut socket, world, &acknowledgement, &mut sent).await?;
+                        }
+                    }
+                    Acknowledges::Late(after) => late = Some((Instant::now() + after, reply.acknowledgements)),
                     Acknowledges::Never => {}
                 }
+                for frame in reply.begins.iter().flat_map(|(_, frames)| frames).chain(&reply.answers) {
+                    say(&mut socket, world, frame, &mut sent).await?;
+                }
+                socket.flush().await?;
             }
             () = tokio::time::sleep_until(late.as_ref().map_or_else(Instant::now, |(at, _)| *at)), if late.is_some() => {
-                if let Some((_, acknowledgement)) = late.take() {
-                    socket.send(Message::text(acknowledgement)).await?;
+                for acknowledgement in late.take().into_iter().flat_map(|(_, acknowledgements)| acknowledgements) {
+                    say(&mut socket, world, &acknowledgement, &mut sent).await?;
                 }
+                socket.flush().await?;
             }
             event = async { told.as_mut().expect("it is asked for only when it is there").recv().await }, if told.is_some() => {
                 let Ok((number, event)) = event else { return Ok(()) };
-                if !channels.contains(&event.channel) {
+                if channels.get(&event.channel).is_none_or(|from| number < *from) {
                     continue;
                 }
-                let fault = lock(world).next_fault(number);
-                let text = Message::text(event.frame.clone());
+                let (fault, frame) = {
+                    let mut world = lock(world);
+                    (world.next_fault(number, &event), world.speaks.numbered(&event.frame, sent))
+                };
+                sent += 1;
+                let text = Message::text(frame.clone());
                 match fault {
                     None => socket.feed(text).await?,
                     Some(Fault::Lose) => {}
@@ -298,7 +350,7 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                         socket.feed(text).await?;
                     }
                     Some(Fault::Reorder) => {
-                        held = Some(event);
+                        held = Some((event.channel.clone(), frame));
                         continue;
                     }
                     Some(Fault::Delay(time)) => {
@@ -330,15 +382,19 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                     Some(Fault::Oversize) => socket.send(Message::text("x".repeat(40 << 20))).await?,
                     Some(Fault::Partial) => {
                         socket.flush().await?;
-                        let length = u16::try_from(event.frame.len()).unwrap_or(u16::MAX).to_be_bytes();
+                        let length = u16::try_from(frame.len()).unwrap_or(u16::MAX).to_be_bytes();
                         let mut bytes = vec![0x81, 126, length[0], length[1]];
-                        bytes.extend_from_slice(&event.frame.as_bytes()[..event.frame.len() / 2]);
+                        bytes.extend_from_slice(&frame.as_bytes()[..frame.len() / 2]);
                         socket.get_mut().write_all(&bytes).await?;
                         return Ok(());
                     }
+                    Some(Fault::Forge) => {
+                        let forged = lock(world).speaks.forged(&frame).expect("it was there a moment ago");
+                        socket.feed(Message::text(forged)).await?;
+                    }
                 }
-                if let Some(held) = held.take_if(|held| held.channel == event.channel) {
-                    socket.feed(Message::text(held.frame.clone())).await?;
+                if let Some((_, held)) = held.take_if(|(channel, _)| *channel == event.channel) {
+                    socket.feed(Message::text(held)).await?;
                 }
                 if told.as_ref().is_none_or(broadcast::Receiver::is_empty) {
                     socket.flush().await?;
@@ -346,6 +402,13 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
             }
         }
     }
+}
+
+/// Sends a frame, without flushing.
+async fn say(socket: &mut WebSocketStream<TcpStream>, world: &Mutex<World>, frame: &str, sent: &mut u64) -> Outcome {
+    let text = lock(world).speaks.numbered(frame, *sent);
+    *sent += 1;
+    socket.feed(Message::text(text)).await
 }
 
 /// Reads what a client says until it goes, and says nothing.

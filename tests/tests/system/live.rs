@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::Value;
-use tempfile::TempDir;
-use tests::program::{Running, marketprism, program, recordings, root, rows, until};
+use tests::listener::{Listener, REST};
+use tests::program::{Running, marketprism, recordings, rows, until};
 use tests::venue::binance::Binance;
 use tests::venue::{Acknowledges, Fault, NoAnswer, Script, Seen, Venue};
 
@@ -41,22 +41,11 @@ impl Recorded {
     fn read(&self, recordings: &Path) -> Binance {
         Binance::read(&recordings.join(self.file), self.symbol, self.market == "spot")
     }
+
+    fn listener(&self, venue: &Venue, more: &str) -> Listener {
+        Listener::new("binance", self.market, self.canonical, venue, more)
+    }
 }
-
-const REST: &str = r#"
-[operators.records]
-type = "normalise"
-inputs = ["venue"]
-
-[operators.books]
-type = "book"
-inputs = ["records"]
-
-[sinks.cold]
-type = "parquet"
-inputs = ["records", "books"]
-interval = "200ms"
-"#;
 
 /// What a run left, as rows by what identifies them. Times of receipt and numbers of frames are our own.
 #[derive(Debug, Default, PartialEq)]
@@ -102,93 +91,33 @@ fn straight(recorded: &Recorded, venue: &Binance) -> Tables {
     tables(&data)
 }
 
-/// A pipeline that listens to a venue.
-struct Listener {
-    folder: TempDir,
+/// Whether everything that the venue said has come, and the book with it.
+fn is_complete(listener: &Listener, expected: &Tables) -> bool {
+    if !listener.has("book_metrics") || !listener.has("trades") {
+        return false;
+    }
+    let found = rows(
+        &listener.data(),
+        "SELECT (SELECT count(DISTINCT trade_id) FROM trades) AS trades, (SELECT max(sequence) FROM book_metrics) AS book",
+    );
+    found[0]["trades"].as_u64() == Some(expected.trades.len() as u64) && found[0]["book"].as_u64() == Some(expected.last_update)
 }
 
-impl Listener {
-    fn new(recorded: &Recorded, venue: &Venue, more: &str) -> Listener {
-        let folder = tempfile::tempdir().unwrap();
-        let pipeline = format!(
-            r#"
-name = "live"
-
-[sources.venue]
-type = "binance"
-markets = ["{}"]
-symbols = ["{}"]
-kinds = ["trade", "book", "quote"]
-url = "{}"
-rest_url = "{}"
-{more}
-{REST}"#,
-            recorded.market,
-            recorded.canonical,
-            venue.url(),
-            venue.rest_url()
-        );
-        std::fs::write(folder.path().join("pipeline.toml"), pipeline).unwrap();
-        Listener { folder }
+/// Waits until it has everything, ends it and holds its tables against what they should be.
+fn compare(listener: &Listener, mut run: Running, expected: &Tables) {
+    until("everything that the venue said", || {
+        assert!(run.ended().is_none(), "{}", listener.log());
+        is_complete(listener, expected).then_some(())
+    });
+    assert_eq!(run.terminate(), Some(0), "{}", listener.log());
+    let found = tables(&listener.data());
+    let difference = found.trades.iter().zip(&expected.trades).find(|(found, expected)| found != expected);
+    assert!(found.trades == expected.trades, "{} trades of {}: {difference:?}", found.trades.len(), expected.trades.len());
+    for (sequence, book) in &found.books {
+        assert_eq!(Some(book), expected.books.get(sequence), "the book at update {sequence}");
     }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn start(&self) -> Running {
-        let mut command = program();
-        command.arg("run").arg(self.folder.path().join("pipeline.toml")).arg("--data").arg(self.data()).current_dir(root());
-        Running::start(&mut command, &self.folder.path().join("log"))
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    /// Whether everything that the venue said has come, and the book with it.
-    fn is_complete(&self, expected: &Tables) -> bool {
-        if !self.data().join("cold/book_metrics").is_dir() || !self.data().join("cold/trades").is_dir() {
-            return false;
-        }
-        let found = rows(
-            &self.data(),
-            "SELECT (SELECT count(DISTINCT trade_id) FROM trades) AS trades, (SELECT max(sequence) FROM book_metrics) AS book",
-        );
-        found[0]["trades"].as_u64() == Some(expected.trades.len() as u64) && found[0]["book"].as_u64() == Some(expected.last_update)
-    }
-
-    /// Waits until it has everything, ends it and holds its tables against what they should be.
-    fn compare(&self, mut run: Running, expected: &Tables) {
-        until("everything that the venue said", || {
-            assert!(run.ended().is_none(), "{}", self.log());
-            self.is_complete(expected).then_some(())
-        });
-        assert_eq!(run.terminate(), Some(0), "{}", self.log());
-        let found = tables(&self.data());
-        let difference = found.trades.iter().zip(&expected.trades).find(|(found, expected)| found != expected);
-        assert!(found.trades == expected.trades, "{} trades of {}: {difference:?}", found.trades.len(), expected.trades.len());
-        for (sequence, book) in &found.books {
-            assert_eq!(Some(book), expected.books.get(sequence), "the book at update {sequence}");
-        }
-        let odd = rows(&self.data(), "SELECT event, detail FROM book_events WHERE event IN ('mismatch', 'crossed')");
-        assert!(odd.is_empty(), "{odd:?}");
-    }
-
-    /// Reasons of dead letters.
-    fn refused(&self) -> BTreeSet<String> {
-        if !self.data().join("cold/dead_letters").is_dir() {
-            return BTreeSet::new();
-        }
-        rows(&self.data(), "SELECT DISTINCT reason FROM dead_letters")
-            .iter()
-            .map(|row| row["reason"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    fn gaps(&self) -> u64 {
-        rows(&self.data(), "SELECT count(*) AS n FROM book_events WHERE event = 'gap'")[0]["n"].as_u64().unwrap()
-    }
+    let odd = rows(&listener.data(), "SELECT event, detail FROM book_events WHERE event IN ('mismatch', 'crossed')");
+    assert!(odd.is_empty(), "{odd:?}");
 }
 
 /// Plays a recording with these faults to a pipeline, and holds what it stored against the recording.
@@ -198,10 +127,10 @@ fn misbehave(test: &str, recorded: &Recorded, script: Script, more: &str) -> Opt
     let expected = straight(recorded, &speaks);
     assert!(expected.trades.len() > 1_000 && expected.books.len() > 1_000, "there is something to compare");
     let faults = script.faults.len();
-    let venue = Venue::open(speaks, script);
-    let listener = Listener::new(recorded, &venue, more);
+    let venue = Venue::open(Box::new(speaks), script);
+    let listener = recorded.listener(&venue, more);
     let run = listener.start();
-    listener.compare(run, &expected);
+    compare(&listener, run, &expected);
     let seen = venue.seen();
     assert!(seen.over && seen.faults == faults, "{faults} faults: {seen:?}\n{}", listener.log());
     Some((listener, seen))
@@ -231,6 +160,8 @@ fn frames_that_are_lost_doubled_reordered_or_late_leave_no_trace_in_the_tables()
     for recorded in [&SPOT, &COINM] {
         let Some((listener, seen)) = misbehave(test, recorded, at(faults.clone()), "") else { return };
         assert_eq!(seen.connections, 1, "no connection had to end for that");
+        assert_eq!(listener.words("gaps", "event"), ["filled", "found"].map(str::to_owned).into(), "nothing is lost");
+        assert_eq!(listener.words("trades", "backfilled"), ["false", "true"].map(str::to_owned).into(), "what fills a gap is marked");
         assert!(listener.refused().is_empty(), "{:?}", listener.refused());
     }
 }
@@ -300,8 +231,8 @@ fn what_was_heard_survives_a_kill() {
     let Some(recordings) = recordings("what_was_heard_survives_a_kill") else { return };
     let speaks = SPOT.read(&recordings);
     let expected = straight(&SPOT, &speaks);
-    let venue = Venue::open(speaks, Script { pace: 2, ..Script::default() });
-    let listener = Listener::new(&SPOT, &venue, "");
+    let venue = Venue::open(Box::new(speaks), Script { pace: 2, ..Script::default() });
+    let listener = SPOT.listener(&venue, "");
     for kill in 0..5_usize {
         let mut run = listener.start();
         let before = venue.seen().connections;
@@ -312,7 +243,7 @@ fn what_was_heard_survives_a_kill() {
         std::thread::sleep(Duration::from_millis(211 * (kill as u64 + 1)));
         run.kill();
     }
-    listener.compare(listener.start(), &expected);
+    compare(&listener, listener.start(), &expected);
     let doubled = rows(&listener.data(), "SELECT trade_id FROM trades GROUP BY trade_id HAVING count(*) > 1 LIMIT 3");
     assert!(doubled.is_empty(), "{doubled:?}");
 }

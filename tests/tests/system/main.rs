@@ -14,6 +14,7 @@ mod faults;
 mod kinds;
 mod live;
 mod malformed;
+mod misbehaviour;
 mod nats;
 mod nats_speed;
 mod nodes;

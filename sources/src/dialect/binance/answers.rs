@@ -260,6 +260,7 @@ impl Answer<'_> {
                 contracts,
                 side: if buyer_is_maker { "sell" } else { "buy" },
                 fills,
+                backfilled: true,
             });
         }
         Ok(Outcome::Decoded)

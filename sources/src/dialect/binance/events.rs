@@ -89,6 +89,7 @@ impl<'a> Reading<'a> {
                 contracts,
                 side,
                 fills,
+                backfilled: false,
             });
         }
         Ok(Outcome::Decoded)

@@ -45,6 +45,7 @@ struct Execution<'a> {
     size: Decimal,
     side: &'static str,
     symbol: &'static str,
+    backfilled: bool,
 }
 
 /// Figures of a ticker, as far as the frame says them.
@@ -75,6 +76,7 @@ impl<'a> Reading<'a> {
             size: event.decimal("v")?,
             side: side(event, "S")?,
             symbol: "s",
+            backfilled: false,
         };
         self.push_trade(&execution, records)
     }
@@ -92,6 +94,7 @@ impl<'a> Reading<'a> {
             size: event.decimal("size")?,
             side: side(event, "side")?,
             symbol: "symbol",
+            backfilled: true,
         };
         self.push_trade(&execution, records)
     }
@@ -99,7 +102,7 @@ impl<'a> Reading<'a> {
     #[inline]
     fn push_trade(self, execution: &Execution<'_>, records: &mut Records) -> Result<Outcome, Refusal> {
         let Some(builder) = &mut records.trade else { return Ok(Outcome::Ignored) };
-        let Execution { trade_id, event_time, price, size, side, symbol } = execution;
+        let Execution { trade_id, event_time, price, size, side, symbol, backfilled } = execution;
         if *price == Decimal::ZERO || *size == Decimal::ZERO {
             return Err(refuse("not_a_trade", format!("the price is {price} and the size is {size}; neither may be zero")));
         }
@@ -119,6 +122,7 @@ impl<'a> Reading<'a> {
                 contracts,
                 side,
                 fills: 1,
+                backfilled: *backfilled,
             });
         }
         Ok(Outcome::Decoded)

@@ -75,6 +75,7 @@ pub(super) fn trade(
     event: Event<'_, Names>,
     frame: FrameRef<'_>,
     pass: Pass,
+    backfilled: bool,
     symbols: &mut Symbols<Api>,
     records: &mut Records,
 ) -> Result<Outcome, Refusal> {
@@ -101,6 +102,7 @@ pub(super) fn trade(
             contracts,
             side,
             fills: 1,
+            backfilled,
         });
     }
     Ok(Outcome::Decoded)

@@ -99,7 +99,7 @@ impl Coinbase {
                 let listing = events::listing(event, frame, symbols)?;
                 events::book_delta(listing, levels, event_time, frame, Pass::Push, records)
             }
-            b"match" | b"last_match" => events::trade(event, frame, Pass::Push, symbols, records),
+            b"match" | b"last_match" => events::trade(event, frame, Pass::Push, false, symbols, records),
             b"ticker" if records.quote.is_none() => Ok(Outcome::Ignored),
             b"ticker" => {
                 const PLACES: Places = ["best_bid", "best_bid_size", "best_ask", "best_ask_size"];
@@ -167,7 +167,7 @@ impl Coinbase {
                 return Ok(Outcome::Ignored);
             } else if event.has("trade_id") {
                 self.oldest_first(frame.payload, 0)?;
-                return self.each(frame, Self::item_trade, records);
+                return self.each(frame, Self::item_trade::<true>, records);
             } else if event.has("base_currency") {
                 return listing::push(frame, records);
             }
@@ -190,7 +190,7 @@ impl Coinbase {
                 }
                 b"market_trades" => {
                     self.gather_inner(frame.payload, "trades", true)?;
-                    self.each(frame, Self::item_trade, records)
+                    self.each(frame, Self::item_trade::<false>, records)
                 }
                 b"ticker" => {
                     self.gather_inner(frame.payload, "tickers", false)?;
@@ -223,7 +223,7 @@ impl Coinbase {
             let list = event.of_type("trades", Token::Array, "a list of trades")?;
             self.gather(frame.payload, list)?;
             self.oldest_first(frame.payload, 0)?;
-            self.each(frame, Self::item_trade, records)
+            self.each(frame, Self::item_trade::<true>, records)
         } else if event.has("products") || event.has("product_type") {
             listing::push(frame, records)
         } else if event.has("error") || event.has("message") {
@@ -294,9 +294,9 @@ impl Coinbase {
         Ok(outcome)
     }
 
-    fn item_trade(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
+    fn item_trade<const BACKFILLED: bool>(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
         let event = Event { text: frame.payload, fields: &self.inner };
-        events::trade(event, frame, pass, &mut self.symbols, records)
+        events::trade(event, frame, pass, BACKFILLED, &mut self.symbols, records)
     }
 
     fn item_ticker(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {

@@ -69,7 +69,7 @@ impl Deribit {
             self.items.clear();
             self.gather(frame.payload, list)?;
             self.oldest_first(frame.payload)?;
-            return self.each(frame, Self::item_trade, records);
+            return self.each(frame, Self::item_trade::<true>, records);
         } else if has("instrument_name") && has("best_bid_price") {
             return events::ticker(event, frame, Pass::Push, &mut self.symbols, records);
         } else if has("instrument_name") && has("kind") {

@@ -108,6 +108,7 @@ pub(super) fn trade(
     event: Event<'_, Names>,
     frame: FrameRef<'_>,
     pass: Pass,
+    backfilled: bool,
     symbols: InstrumentNames<'_>,
     records: &mut Records,
 ) -> Result<Outcome, Refusal> {
@@ -159,6 +160,7 @@ pub(super) fn trade(
                 contracts,
                 side: taker,
                 fills: 1,
+                backfilled,
             });
         }
     }

@@ -157,7 +157,7 @@ impl Deribit {
         };
         let listed: Option<Each> = match name {
             b"trades" if records.trade.is_none() && records.liquidation.is_none() => return Ok(Outcome::Ignored),
-            b"trades" => Some(Self::item_trade),
+            b"trades" => Some(Self::item_trade::<false>),
             b"markprice" if records.mark_price.is_none() => return Ok(Outcome::Ignored),
             b"markprice" => Some(Self::item_mark_price),
             other if OTHER_CHANNELS.contains(&other) => return Ok(Outcome::Ignored),
@@ -234,9 +234,9 @@ impl Deribit {
         Ok(outcome)
     }
 
-    fn item_trade(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
+    fn item_trade<const BACKFILLED: bool>(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
         let event = Event { text: frame.payload, fields: &self.data };
-        events::trade(event, frame, pass, &mut self.symbols, records)
+        events::trade(event, frame, pass, BACKFILLED, &mut self.symbols, records)
     }
 
     fn item_mark_price(&mut self, frame: FrameRef<'_>, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {

@@ -156,6 +156,6 @@ impl Answer<'_> {
         }
         read(text, *list, self.prints)?;
         let listing = named(pair, self.symbols)?;
-        Ok(push_trades(builder, self.frame, listing, self.prints))
+        Ok(push_trades(builder, self.frame, listing, self.prints, true))
     }
 }

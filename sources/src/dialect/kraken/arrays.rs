@@ -76,7 +76,7 @@ impl Arrays<'_> {
         let text = self.frame.payload;
         read(text, only(data)?, self.prints)?;
         let listing = named(&characters(text, "pair", pair)?, self.symbols)?;
-        Ok(push_trades(builder, self.frame, listing, self.prints))
+        Ok(push_trades(builder, self.frame, listing, self.prints, false))
     }
 
     fn book(self, data: &[Value], depth: i64, pair: Value, records: &mut Records) -> Result<Outcome, Refusal> {
@@ -250,7 +250,13 @@ pub(super) fn push_quote(
 }
 
 /// Pushes trades. The first protocol does not number them: their time in microseconds and their place in the frame do.
-pub(super) fn push_trades(builder: &mut TradeBuilder, frame: FrameRef<'_>, listing: &Listing, prints: &[Print]) -> Outcome {
+pub(super) fn push_trades(
+    builder: &mut TradeBuilder,
+    frame: FrameRef<'_>,
+    listing: &Listing,
+    prints: &[Print],
+    backfilled: bool,
+) -> Outcome {
     let mut trade_id = String::new();
     for print in prints {
         trade_id.clear();
@@ -272,6 +278,7 @@ pub(super) fn push_trades(builder: &mut TradeBuilder, frame: FrameRef<'_>, listi
             contracts: None,
             side: print.side,
             fills: 1,
+            backfilled,
         });
     }
     if prints.is_empty() { Outcome::Ignored } else { Outcome::Decoded }

@@ -146,6 +146,7 @@ impl Channel<'_> {
                 contracts: None,
                 side,
                 fills: 1,
+                backfilled: false,
             });
         }
         Ok(Outcome::Decoded)

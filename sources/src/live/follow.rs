@@ -1,0 +1,162 @@
+//! How far a channel has come: the rules that venues share.
+//!
+//! - [`Trades`] have ascending numbers without holes. A smaller number at a later time says that the venue has begun to count
+//!   anew.
+//! - A [`Chain`] is a book whose subscription begins with a snapshot. Each change continues the one before it, by its number.
+//!   A book follows one connection: where another takes its place, it changes over with the snapshot that begins it there, so
+//!   changes of both never mix.
+
+use std::collections::VecDeque;
+
+use ahash::HashSet;
+use model::time::Micros;
+
+use super::venue::{Hole, Line};
+
+/// What a frame is to what came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It continues it.
+    New,
+    /// It was there.
+    Again,
+    /// It is new, and something before it is missing.
+    Behind(Hole),
+}
+
+/// The number and time of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    pub(super) number: u64,
+    pub(super) time: Micros,
+}
+
+/// Trades that are numbered without holes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trades {
+    last: Option<Last>,
+}
+
+impl Trades {
+    /// Hears of trades up to a number that continue each other, oldest first.
+    pub(super) fn hear(&mut self, first: u64, last: Last) -> Heard {
+        let before = self.last;
+        if before.is_some_and(|before| last.number <= before.number && last.time <= before.time) {
+            return Heard::Again;
+        }
+        self.last = Some(last);
+        match before {
+            Some(before) if first > before.number + 1 => {
+                Heard::Behind(Hole { numbers: Some((before.number + 1, first - 1)), since: before.time, until: last.time })
+            }
+            _ => Heard::New,
+        }
+    }
+}
+
+/// A book whose subscription begins with a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Chain {
+    line: Line,
+    last: Option<Last>,
+    broken: bool,
+}
+
+impl Chain {
+    /// Hears a snapshot that contains all changes up to a number.
+    pub(super) fn snapshot(&mut self, line: Line, last: Last) {
+        *self = Chain { line, last: Some(last), broken: false };
+    }
+
+    /// Hears a change that continues the one of number `previous`, as the venue says it.
+    pub(super) fn change(&mut self, line: Line, previous: u64, last: Last) -> Heard {
+        let Some(before) = self.last.filter(|_| self.line == line) else { return Heard::Again };
+        if previous != before.number && last.number <= before.number {
+            return Heard::Again;
+        }
+        self.last = Some(last);
+        if previous == before.number || self.broken {
+            return Heard::New;
+        }
+        self.broken = true;
+        Heard::Behind(Hole { numbers: Some((before.number + 1, previous.max(before.number + 1))), since: before.time, until: last.time })
+    }
+}
+
+/// What came lately over channels whose records have names and no numbers.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lately {
+    known: HashSet<u64>,
+    order: VecDeque<u64>,
+}
+
+impl Lately {
+    /// How many are known.
+    const MOST: usize = 4_096;
+
+    /// Whether a record, by a hash of its name, is new.
+    pub(super) fn is_new(&mut self, hash: u64) -> bool {
+        if !self.known.insert(hash) {
+            return false;
+        }
+        self.order.push_back(hash);
+        if self.order.len() > Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(number: u64, time: Micros) -> Last {
+        Last { number, time }
+    }
+
+    fn hole(first: u64, last: u64, since: Micros, until: Micros) -> Heard {
+        Heard::Behind(Hole { numbers: Some((first, last)), since, until })
+    }
+
+    #[test]
+    fn missing_trades_are_noticed_once() {
+        let mut trades = Trades::default();
+        assert_eq!(trades.hear(5, at(5, 1)), Heard::New);
+        assert_eq!(trades.hear(5, at(5, 1)), Heard::Again);
+        assert_eq!(trades.hear(6, at(8, 2)), Heard::New);
+        assert_eq!(trades.hear(10, at(12, 5)), hole(9, 9, 2, 5));
+        assert_eq!(trades.hear(9, at(9, 5)), Heard::Again, "it is asked for already");
+        assert_eq!(trades.hear(1, at(1, 9)), Heard::New, "counted anew");
+    }
+
+    #[test]
+    fn a_book_follows_one_connection_until_another_begins_it() {
+        let mut book = Chain::default();
+        assert_eq!(book.change(1, 4, at(5, 1)), Heard::Again, "it has not begun");
+        book.snapshot(1, at(10, 1));
+        assert_eq!(book.change(1, 8, at(9, 1)), Heard::Again);
+        assert_eq!(book.change(1, 10, at(12, 2)), Heard::New);
+        assert_eq!(book.change(2, 12, at(13, 3)), Heard::Again, "the other connection has not begun it");
+        book.snapshot(2, at(11, 1));
+        assert_eq!(book.change(1, 12, at(13, 3)), Heard::Again);
+        assert_eq!(book.change(2, 11, at(12, 2)), Heard::New);
+        assert_eq!(book.change(2, 14, at(15, 4)), hole(13, 14, 2, 4));
+        assert_eq!(book.change(2, 17, at(18, 5)), Heard::New, "it is known that it is broken");
+        book.snapshot(2, at(20, 6));
+        assert_eq!(book.change(2, 20, at(3, 7)), Heard::New, "the venue counts anew, and says what it continues");
+    }
+
+    #[test]
+    fn what_came_long_ago_is_forgotten() {
+        let mut lately = Lately::default();
+        assert!(lately.is_new(0) && !lately.is_new(0));
+        for name in 1..=Lately::MOST as u64 {
+            assert!(lately.is_new(name));
+        }
+        assert!(lately.is_new(0));
+        assert!(lately.known.len() == Lately::MOST && lately.order.len() == Lately::MOST);
+    }
+}

@@ -1,0 +1,255 @@
+//! Every venue's live source against a venue on loopback that speaks its protocol, plays a market made up and misbehaves:
+//! whatever it does, the tables hold the market's trades, once, and books that the market had.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde_json::Value;
+use tests::listener::Listener;
+use tests::program::{Running, rows, until};
+use tests::venue::market::{BOOK, Happening, Market, TRADE};
+use tests::venue::{Acknowledges, Fault, NoAnswer, Script, Seen, Speaks, Venue};
+
+/// A venue's market.
+struct Case {
+    /// The type of the source.
+    source: &'static str,
+    market: &'static str,
+    symbol: &'static str,
+    /// The venue that plays a market.
+    speaks: fn(Market) -> Box<dyn Speaks>,
+    /// The venue's identifier of a trade of the market.
+    trade_id: fn(u64) -> String,
+    /// Whether trades are numbered, so that one that is lost is noticed while the connection holds.
+    numbered: bool,
+    /// Whether books have a checksum.
+    checksum: bool,
+    /// What a client is not to say more often than each so many milliseconds is waited for by the test: further options.
+    more: &'static str,
+}
+
+/// Things that happen.
+const COUNT: usize = 12_000;
+
+/// What is in a row, numbers without trailing zeros.
+fn words(row: &Value, columns: &str) -> String {
+    let word = |column: &str| match &row[column] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let trimmed = |word: String| match word.parse::<f64>() {
+        Ok(_) if word.contains('.') => word.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        _ => word,
+    };
+    columns.split(", ").map(|column| trimmed(word(column))).collect::<Vec<_>>().join(" ")
+}
+
+/// What should be stored of a market.
+struct Expected {
+    trades: BTreeMap<String, String>,
+    books: BTreeMap<u64, String>,
+}
+
+impl Expected {
+    fn of(case: &Case, market: &Market) -> Expected {
+        let trades = market.trades().into_iter().map(|(number, row)| ((case.trade_id)(number), row)).collect();
+        Expected { trades, books: market.books() }
+    }
+
+    fn end(&self) -> u64 {
+        *self.books.last_key_value().expect("there are books").0
+    }
+
+    /// Whether everything has come, and the book with it.
+    fn is_there(&self, listener: &Listener) -> bool {
+        if !listener.has("book_metrics") || !listener.has("trades") {
+            return false;
+        }
+        let end = self.end() * 1_000;
+        let found = rows(
+            &listener.data(),
+            &format!(
+                "SELECT (SELECT count(DISTINCT trade_id) FROM trades) AS trades, \
+                 (SELECT count(*) FROM book_metrics WHERE CAST(event_time AS BIGINT) = {end}) AS book"
+            ),
+        );
+        found[0]["trades"].as_u64() == Some(self.trades.len() as u64) && found[0]["book"].as_u64() > Some(0)
+    }
+
+    /// Waits until everything is there, ends the run and holds its tables against what they should be.
+    fn compare(&self, listener: &Listener, mut run: Running) {
+        until("everything that the venue said", || {
+            assert!(run.ended().is_none(), "{}", listener.log());
+            self.is_there(listener).then_some(())
+        });
+        assert_eq!(run.terminate(), Some(0), "{}", listener.log());
+        let mut trades = BTreeMap::new();
+        for row in rows(&listener.data(), &format!("SELECT trade_id, {TRADE} FROM trades")) {
+            let id = row["trade_id"].as_str().expect("a text").to_owned();
+            assert!(trades.insert(id, words(&row, TRADE)).is_none(), "twice: {row}");
+        }
+        let difference = trades.iter().zip(&self.trades).find(|(found, expected)| found != expected);
+        assert!(trades == self.trades, "{} trades of {}: {difference:?}", trades.len(), self.trades.len());
+        let mut books = 0;
+        for row in rows(&listener.data(), &format!("SELECT CAST(event_time AS BIGINT) / 1000 AS time, {BOOK} FROM book_metrics")) {
+            let time = row["time"].as_u64().expect("a time");
+            // A snapshot that carries no time has that of its receipt.
+            if time <= self.end() {
+                assert_eq!(Some(&words(&row, BOOK)), self.books.get(&time), "the book at {time}\n{}", listener.log());
+                books += 1;
+            }
+        }
+        assert!(books > 1_000, "there is something to compare");
+        let odd = rows(&listener.data(), "SELECT event, detail FROM book_events WHERE event IN ('mismatch', 'crossed')");
+        assert!(odd.is_empty(), "{odd:?}");
+    }
+}
+
+/// Plays a market with these faults to a pipeline, and holds what it stored against the market.
+fn misbehave(case: &Case, market: Market, script: Script, more: &str) -> (Listener, Seen) {
+    let expected = Expected::of(case, &market);
+    let faults = script.faults.len();
+    let venue = Venue::open((case.speaks)(market), script);
+    let listener = Listener::new(case.source, case.market, case.symbol, &venue, &format!("{}\n{more}", case.more));
+    let run = listener.start();
+    expected.compare(&listener, run);
+    let seen = venue.seen();
+    assert!(seen.over && seen.faults == faults, "{faults} faults: {seen:?}\n{}", listener.log());
+    (listener, seen)
+}
+
+/// Faults at every so manyth thing that happens, of those that this venue's protocol lets a client notice.
+fn faults(case: &Case, market: &Market, kinds: &[Fault], step: usize) -> Script {
+    let noticed = |at: &usize| case.numbered || matches!(market.happenings[*at], Happening::Change(_));
+    let places = (step..COUNT - step).step_by(step).filter_map(|from| (from..from + step / 2).find(noticed));
+    Script { faults: places.zip(kinds.iter().copied().cycle()).collect(), ..Script::default() }
+}
+
+/// A venue that behaves is heard whole.
+fn behaves(case: &Case) {
+    let (listener, seen) = misbehave(case, Market::new(1, COUNT), Script::default(), "");
+    assert_eq!((seen.connections, listener.gaps()), (1, 0), "{seen:?}\n{}", listener.log());
+    assert!(listener.refused().is_empty(), "{:?}", listener.refused());
+    assert!(!listener.has("gaps"), "{:?}", listener.words("gaps", "event"));
+}
+
+/// Frames that are lost, doubled, reordered or late leave no trace in the tables.
+fn frames_go_astray(case: &Case) {
+    let market = Market::new(2, COUNT);
+    let kinds = [Fault::Lose, Fault::Duplicate, Fault::Reorder, Fault::Delay(Duration::from_millis(150))];
+    let script = faults(case, &market, &kinds, 701);
+    let (listener, _) = misbehave(case, market, script, "");
+    assert!(listener.refused().is_empty(), "{:?}", listener.refused());
+    if case.numbered {
+        assert_eq!(listener.words("trades", "backfilled"), ["false", "true"].map(str::to_owned).into(), "what fills a gap is marked");
+    }
+    let told = listener.words("gaps", "event");
+    assert!(told.contains("found") && !told.contains("lost"), "{told:?}");
+}
+
+/// Connections that end in any way are opened again, and what was missed meanwhile is got.
+fn connections_end(case: &Case) {
+    let market = Market::new(3, COUNT);
+    let kinds = [Fault::Close, Fault::Reset, Fault::HalfClose, Fault::Mute, Fault::Noise, Fault::Oversize, Fault::Partial];
+    let places = (0..kinds.len()).map(|i| 500 + i * 1_600);
+    let script = Script { faults: places.zip(kinds).collect(), pace: 2, ..Script::default() };
+    let (listener, seen) = misbehave(case, market, script, "silence = \"1s\"");
+    assert!(seen.connections >= 8 && seen.most == 1, "an old one is closed before another is opened: {seen:?}\n{}", listener.log());
+    assert!(listener.refused().is_empty(), "{:?}", listener.refused());
+}
+
+/// Garbage is a dead letter and nothing else.
+fn sends_garbage(case: &Case) {
+    let script = Script { faults: [(3_000, Fault::Garbage), (3_001, Fault::Garbage)].into(), ..Script::default() };
+    let (listener, seen) = misbehave(case, Market::new(4, COUNT), script, "");
+    assert_eq!(seen.connections, 1);
+    assert_eq!(listener.refused(), ["malformed".to_owned()].into());
+}
+
+/// A book whose checksum is wrong begins anew.
+fn forges_checksums(case: &Case) {
+    if !case.checksum {
+        return;
+    }
+    let script = Script { faults: [(2_000, Fault::Forge), (6_000, Fault::Forge)].into(), ..Script::default() };
+    let (listener, seen) = misbehave(case, Market::new(5, COUNT), script, "");
+    assert_eq!(seen.connections, 1, "subscribing to it anew is enough");
+    let told = rows(&listener.data(), "SELECT count(*) AS n FROM book_events WHERE event = 'checksum'");
+    assert_eq!(told[0]["n"].as_u64(), Some(2), "{}", listener.log());
+}
+
+/// A venue that refuses to answer is asked again, and not before it says so.
+fn refuses(case: &Case) {
+    let market = Market::new(6, COUNT);
+    let answers = [
+        NoAnswer::TooMany(StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(1)),
+        NoAnswer::Broken,
+        NoAnswer::TooMany(StatusCode::IM_A_TEAPOT, Duration::from_secs(2)),
+    ];
+    let mut script = faults(case, &market, &[Fault::Lose], 2_003);
+    script.faults.insert(9_000, Fault::Close);
+    script.answers = answers.into();
+    let (_, seen) = misbehave(case, market, script, "");
+    assert_eq!(seen.closed.len(), 2, "{seen:?}");
+    for (from, until) in &seen.closed {
+        let early = seen.requests.iter().find(|(at, _)| from < at && at < until);
+        assert_eq!(early, None, "it had said to wait");
+    }
+}
+
+/// Acknowledgements may be late and must come.
+fn acknowledges(case: &Case) {
+    let acknowledges = [Acknowledges::Never, Acknowledges::Late(Duration::from_millis(700))];
+    let script = Script { acknowledges: acknowledges.into(), ..Script::default() };
+    let (listener, seen) = misbehave(case, Market::new(7, COUNT), script, "acknowledge_timeout = \"2s\"");
+    assert!(seen.connections >= 2, "{seen:?}\n{}", listener.log());
+    assert!(listener.log().contains("was not acknowledged"), "{}", listener.log());
+}
+
+/// A connection takes the place of an old one without a seam.
+fn replaces_connections(case: &Case) {
+    let (listener, seen) = misbehave(case, Market::new(8, COUNT), Script { pace: 1, ..Script::default() }, "lifetime = \"2s\"");
+    assert!(seen.connections >= 2 && seen.most == 2, "{seen:?}\n{}", listener.log());
+    assert_eq!(listener.gaps(), 0, "nothing is missed");
+    assert!(!listener.has("gaps"), "{:?}", listener.words("gaps", "event"));
+}
+
+/// Killed at any moment, it goes on with what it had heard.
+fn is_killed(case: &Case) {
+    let market = Market::new(9, COUNT);
+    let expected = Expected::of(case, &market);
+    let venue = Venue::open((case.speaks)(market), Script { pace: 1, ..Script::default() });
+    let listener = Listener::new(case.source, case.market, case.symbol, &venue, case.more);
+    for kill in 0..4_u64 {
+        let mut run = listener.start();
+        let before = venue.seen().connections;
+        until("a connection", || {
+            assert!(run.ended().is_none(), "{}", listener.log());
+            (venue.seen().connections > before).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(211 * (kill + 1)));
+        run.kill();
+    }
+    expected.compare(&listener, listener.start());
+}
+
+macro_rules! venues {
+    ($($name:ident: $case:expr;)*) => { $(
+        mod $name {
+            use super::*;
+
+            const CASE: Case = $case;
+
+            venues!(@ behaves frames_go_astray connections_end sends_garbage forges_checksums refuses acknowledges replaces_connections is_killed);
+        }
+    )* };
+    (@ $($test:ident)*) => { $(
+        #[test]
+        fn $test() {
+            super::$test(&CASE);
+        }
+    )* };
+}
+
+venues! {}
