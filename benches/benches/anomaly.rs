@@ -34,7 +34,7 @@ fn trades(chunk: i64) -> Batch {
             contracts: None,
             side: "buy",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, rows.finish(), Origin { source: 0, chunk: chunk as u64 })

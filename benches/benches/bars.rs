@@ -36,7 +36,7 @@ fn batches() -> Vec<Batch> {
                 contracts: None,
                 side: if random & (1 << 50) == 0 { "buy" } else { "sell" },
                 fills: 1,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         Batch::new(&TRADE, trades.finish(), Origin { source: 0, chunk: chunk as u64 })

@@ -154,7 +154,7 @@ fn trades() -> impl FnMut(&[usize]) -> (Batch, Micros) {
                 contracts: None,
                 side: "buy",
                 fills: 1,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         chunk += 1;

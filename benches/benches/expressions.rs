@@ -28,7 +28,7 @@ fn trades() -> Batch {
             contracts: None,
             side: if i % 2 == 0 { "buy" } else { "sell" },
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, trades.finish(), Origin::default())

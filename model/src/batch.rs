@@ -222,7 +222,7 @@ mod tests {
                 contracts: None,
                 side: "buy",
                 fills: 1,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         let diffs = (0..1_000).map(|row| if row % 3 == 0 { -1 } else { 1 }).collect();

@@ -120,7 +120,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         };
         trades.push(Trade { price: d("1"), ..trade });
         trades.push(trade);
@@ -206,7 +206,7 @@ mod tests {
                 contracts: None,
                 side: "sell",
                 fills: 1,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         out.write(&trades.finish()).unwrap();

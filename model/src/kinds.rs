@@ -178,8 +178,9 @@ declare_kinds! {
         side: Label,
         /// How many trades the venue merged into this one (aggregate trades); 1 otherwise.
         fills: Integer,
-        /// Whether it was asked for afterwards and did not come over a channel when it happened: what fills a gap, or a history.
-        backfilled: Boolean,
+        /// Whether it was asked for afterwards and did not come over a channel when it happened: what fills a gap, or a history. Null
+        /// where that is not known.
+        backfilled: Option<Boolean>,
     }
 
     /// The best bid and ask of an instrument, as the venue's own feed of them says.

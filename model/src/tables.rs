@@ -262,7 +262,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
         let batch = Batch::new(&kinds::TRADE, trades.finish(), Origin::default());
         let rows = stored(&batch, 7).unwrap();

@@ -315,7 +315,7 @@ mod tests {
                 contracts: None,
                 side: "buy",
                 fills: 1,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         Batch::new(&TRADE, trades.finish(), model::Origin { source: 3, chunk: 9 })

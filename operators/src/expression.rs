@@ -225,7 +225,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         };
         trades.push(first);
         trades.push(Trade {
@@ -236,7 +236,7 @@ mod tests {
             contracts: Some(d("5")),
             side: "sell",
             fills: 3,
-            backfilled: false,
+            backfilled: Some(false),
             ..first
         });
         trades.push(Trade { receive_time: None, trade_id: "9", price: d("100"), quantity: Decimal::ZERO, side: "sell", fills: 2, ..first });
@@ -397,7 +397,7 @@ mod tests {
             contracts: None,
             side: "buy",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         };
         trades.push(trade);
         trades.push(Trade { price: d("1"), ..trade });

@@ -210,7 +210,7 @@ mod tests {
                 contracts: row.contracts,
                 side: if row.buy { "buy" } else { "sell" },
                 fills: row.fills,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         Batch::new(&TRADE, trades.finish(), Origin::default()).with_diffs(rows.iter().map(|r| r.diff).collect())

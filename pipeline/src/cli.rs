@@ -15,7 +15,9 @@ use ::cluster::protocol::{REFUSED, UNFINISHED};
 use clap::{Parser, Subcommand, ValueEnum};
 use config::settings::{LogFormat, Settings};
 use config::{Diagnostics, Document, Environment, manual, settings};
+use query::Answer;
 use query::output::Format;
+use sources::live;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -108,6 +110,36 @@ enum Command {
         output: Option<PathBuf>,
         #[command(flatten)]
         common: Common,
+    },
+    /// List the venues that can be listened to, their markets and what they tell
+    Venues {
+        /// How they are written
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+    },
+    /// List instruments as their venue lists them now
+    Instruments {
+        /// Canonical symbols or globs, e.g. `BTC-USDT` or `ETH-*`; a perpetual is meant with or without its `-PERP`
+        #[arg(default_value = "*")]
+        symbols: Vec<String>,
+        /// The venue, e.g. `binance`; `venues` lists them
+        #[arg(long)]
+        venue: String,
+        /// Only this market of the venue; may be given several times
+        #[arg(long = "market")]
+        markets: Vec<String>,
+        /// Where the venue is asked instead of at its own address
+        #[arg(long)]
+        rest_url: Option<String>,
+        /// An HTTP proxy that the venue is asked through
+        #[arg(long)]
+        proxy: Option<String>,
+        /// How the rows are written
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+        /// Write to this file instead of standard output
+        #[arg(long)]
+        output: Option<PathBuf>,
     },
     /// List the tables, where they live and what they hold
     Tables {
@@ -231,7 +263,8 @@ failures!(
     ::cluster::agent::NodeError,
     ::cluster::store::StoreError,
     ::cluster::api::ListenError,
-    ::cluster::client::ClientError
+    ::cluster::client::ClientError,
+    sources::SourceError
 );
 
 /// Runs the command of this process's arguments.
@@ -293,6 +326,11 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
             let settings = system(Path::new("."), &common)?;
             start_log(&settings, common.log, "warn");
             sql(&settings, &query, format, output.as_deref())
+        }
+        Command::Venues { format } => write_rows(async { Ok(Answer::of(live::venues())) }, format, None),
+        Command::Instruments { symbols, venue, markets, rest_url, proxy, format, output } => {
+            let question = live::Question { venue, markets, symbols, rest_url, proxy };
+            write_rows(async { Ok(Answer::of(live::instruments(question).await?)) }, format, output.as_deref())
         }
         Command::Tables { common } => {
             let settings = system(Path::new("."), &common)?;
@@ -510,6 +548,11 @@ fn start_log(settings: &Settings, format: Option<Log>, level: &str) {
 }
 
 fn sql(settings: &Settings, sql: &str, format: Rows, output: Option<&Path>) -> Result<ExitCode, Failure> {
+    write_rows(async { Ok(query::Engine::open(settings)?.sql(sql).await?) }, format, output)
+}
+
+/// Writes an answer to a file or to standard output.
+fn write_rows(answer: impl Future<Output = Result<Answer, Failure>>, format: Rows, output: Option<&Path>) -> Result<ExitCode, Failure> {
     let format = match format {
         Rows::Table => Format::Table,
         Rows::Csv => Format::Csv,
@@ -519,7 +562,7 @@ fn sql(settings: &Settings, sql: &str, format: Rows, output: Option<&Path>) -> R
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let answer = query::Engine::open(settings)?.sql(sql).await?;
+        let answer = answer.await?;
         let mut out = Stdout { out: io::stdout(), gone: false };
         let written = match output {
             Some(path) => query::output::write_file(answer, format, path).await,

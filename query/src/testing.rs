@@ -108,7 +108,7 @@ pub(crate) fn trades(rows: &[(&str, &str, i64, Micros)]) -> Batch {
             contracts: None,
             side: "buy",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, builder.finish(), Origin::default())

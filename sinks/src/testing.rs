@@ -67,7 +67,7 @@ pub(crate) fn trades(rows: &[(i64, Micros)]) -> Batch {
             contracts: None,
             side: if id % 2 == 0 { "buy" } else { "sell" },
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, builder.finish(), Origin::default())

@@ -151,7 +151,7 @@ impl Rig {
                 contracts: None,
                 side: "buy",
                 fills: 1,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         for q in self.quotes.drain(..) {

@@ -30,7 +30,7 @@ fn batch(rows: &[Row], chunk: u64) -> Batch {
             contracts: None,
             side: if bought { "buy" } else { "sell" },
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, trades.finish(), Origin { source: 0, chunk })

@@ -100,36 +100,26 @@ impl Dialect for Own {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use model::kinds::{GAP, GapRows};
+    use crate::dialect::testing::{decode, reason};
+    use model::kinds::GapRows;
+
+    const FOUND: &str = r#"{"gap":{"what":"found","venue":"okx","market":"perpetual","symbol":"BTC-USDT-PERP","channel":"trade","stream":["swap","trades-all:BTC-USDT-SWAP"],"numbers":[5,9],"since":1000,"until":2000,"detail":null}}"#;
+    const LOST: &str = r#"{"gap":{"what":"lost","venue":"bybit","market":"spot","symbol":"BTC-USDT","channel":"trade","stream":["spot","publicTrade.BTCUSDT"],"numbers":null,"since":1000,"until":2000,"detail":"the venue does not have all of it"}}"#;
+
+    pub(in crate::dialect) const FRAMES: [(&str, &str); 2] = [(NAME, FOUND), (NAME, LOST)];
 
     #[test]
     fn a_gap_becomes_a_record_and_its_filling_none() {
-        let mut records = Records::wanting(["gap"]);
-        let mut decode = |what| {
-            let gap = Gap {
-                what,
-                venue: "okx".into(),
-                market: "perpetual".into(),
-                symbol: "BTC-USDT-PERP".into(),
-                channel: "trade".into(),
-                stream: ("swap".into(), "trades-all:BTC-USDT-SWAP".into()),
-                numbers: Some((5, 9)),
-                since: 1_000,
-                until: 2_000,
-                detail: None,
-            };
-            let payload = serde_json::to_vec(&Note::Gap(gap)).unwrap();
-            Own.decode(FrameRef { receive_time: Some(3_000), frame: 7, topic: None, payload: &payload }, &mut records)
-        };
-        assert_eq!(decode(What::Filling), Ok(Outcome::Ignored));
-        assert_eq!(decode(What::Found), Ok(Outcome::Decoded));
-        let (kind, rows) = records.finish().pop().unwrap();
-        assert_eq!(kind.name, GAP.name);
-        let rows = GapRows::of(&rows).unwrap();
+        let (_, found) = decode(NAME, FOUND).unwrap();
+        let rows = GapRows::of(&found["gap"]).unwrap();
         assert_eq!((rows.first_number.value(0), rows.last_number.value(0), rows.since.value(0)), (5, 9, 1_000));
-        let refused = Own.decode(FrameRef { receive_time: None, frame: 1, topic: None, payload: b"{}" }, &mut records);
-        assert_eq!(refused.unwrap_err().reason, "malformed");
+        assert_eq!(decode(NAME, &FOUND.replace("found", "filling")).unwrap().0, Outcome::Ignored);
+        let (_, lost) = decode(NAME, LOST).unwrap();
+        let rows = GapRows::of(&lost["gap"]).unwrap();
+        assert!(rows.first_number.iter().all(|number| number.is_none()));
+        assert_eq!(rows.detail.iter().flatten().collect::<Vec<_>>(), ["the venue does not have all of it"]);
+        assert_eq!(reason(NAME, "{}"), "malformed");
     }
 }

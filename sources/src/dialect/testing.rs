@@ -14,13 +14,14 @@ use serde_json::Value;
 use super::make;
 
 /// Real frames of all dialects, of every kind that each decodes.
-pub(super) const FRAMES: [&[(&str, &str)]; 6] = [
+pub(super) const FRAMES: [&[(&str, &str)]; 7] = [
     &super::binance::tests::FRAMES,
     &super::coinbase::tests::FRAMES,
     &super::bybit::tests::FRAMES,
     &super::kraken::tests::FRAMES,
     &super::deribit::tests::FRAMES,
     &super::okx::tests::FRAMES,
+    &super::marketprism::tests::FRAMES,
 ];
 
 /// A file of the recordings, unpacked; `None`, said on standard error, where the recordings are missing.

@@ -14,6 +14,7 @@
 //! - **Decoding is elsewhere.** Frames go on as they came, so a capture of them replays to the same records.
 
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -33,6 +34,7 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
 mod binance;
+mod catalogue;
 mod connect;
 mod cut;
 mod follow;
@@ -44,6 +46,7 @@ mod socket;
 mod spool;
 mod venue;
 
+pub use catalogue::{Question, instruments, venues};
 use connect::Dialer;
 use gaps::Gaps;
 use reader::LiveReader;
@@ -96,6 +99,12 @@ pub struct Options {
     /// How long a connection is used. Default: ten minutes less than the venue allows.
     #[serde(default)]
     pub lifetime: Option<values::Duration>,
+    /// How many channels a connection carries at most. Default: as many as the venue serves well.
+    #[serde(default)]
+    pub channels_per_connection: Option<NonZeroUsize>,
+    /// The pause between two connections that are opened to a market. Default: what the venue's limit allows.
+    #[serde(default)]
+    pub connect_pause: Option<values::Duration>,
     /// How long event time waits for trades that are missing and asked for. They are asked for even when it does not wait any more.
     #[serde(default = "ten_seconds")]
     pub fill_timeout: values::Duration,
@@ -189,13 +198,10 @@ impl Options {
         if self.symbols.is_empty() {
             cx.error(&["symbols"], "no symbol", "name instruments, e.g. [\"BTC-USDT\"]; \"*\" is all of them");
         }
-        let mut patterns = Vec::new();
-        for (i, symbol) in self.symbols.iter().enumerate() {
-            match Glob::new(symbol) {
-                Ok(glob) => patterns.push(glob.compile_matcher()),
-                Err(error) => cx.error(&["symbols", &i.to_string()], error.to_string(), "write it like `BTC-USDT`, `BTC-*` or `*`"),
-            }
-        }
+        let patterns = matchers(&self.symbols).unwrap_or_else(|(i, error)| {
+            cx.error(&["symbols", &i.to_string()], error.to_string(), "write it like `BTC-USDT`, `BTC-*` or `*`");
+            Vec::new()
+        });
         if self.kinds.is_empty() {
             cx.error(&["kinds"], "nothing is wanted", "name what is, e.g. [\"trade\", \"book\"]");
         }
@@ -218,6 +224,12 @@ impl Options {
         let component = Arc::new(Live { venue, markets, patterns, options: self, asked: OnceCell::new() });
         (!cx.failed()).then_some(Checked { outputs: vec![FRAME.clone()], component })
     }
+}
+
+/// What matches symbols; or the number of the first that is no glob, and why.
+fn matchers(symbols: &[String]) -> Result<Vec<GlobMatcher>, (usize, globset::Error)> {
+    let matcher = |(i, symbol): (usize, &String)| Glob::new(symbol).map(|glob| glob.compile_matcher()).map_err(|error| (i, error));
+    symbols.iter().enumerate().map(matcher).collect()
 }
 
 /// A source whose options passed their check.
@@ -318,12 +330,9 @@ impl Live {
             }
             let mut meant = Vec::new();
             for (symbol, listing) in listed {
-                let short = listing.symbol.strip_suffix("-PERP").filter(|_| listing.market == Traded::Perpetual);
                 let mut matches = false;
-                for (pattern, found) in self.patterns.iter().zip(&mut found) {
-                    if pattern.is_match(&listing.symbol) || short.is_some_and(|short| pattern.is_match(short)) {
-                        (matches, *found) = (true, true);
-                    }
+                for pattern in self.matching(listing.market.as_str(), &listing.symbol) {
+                    (matches, found[pattern]) = (true, true);
                 }
                 if matches {
                     meant.push(Instrument { symbol, listing });
@@ -338,11 +347,19 @@ impl Live {
         Ok(all)
     }
 
+    /// The patterns that an instrument matches, by their numbers. A perpetual goes without its ending, too.
+    fn matching(&self, market: &str, symbol: &str) -> impl Iterator<Item = usize> {
+        let short = symbol.strip_suffix("-PERP").filter(|_| market == Traded::Perpetual.as_str());
+        let matches = move |pattern: &GlobMatcher| pattern.is_match(symbol) || short.is_some_and(|short| pattern.is_match(short));
+        self.patterns.iter().enumerate().filter(move |(_, pattern)| matches(pattern)).map(|(number, _)| number)
+    }
+
     /// What listens to everything that is wanted.
     fn shards(&self, cx: &OpenSource, asked: &[Asked], instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>) -> Vec<Recovering> {
         let mut shards = Vec::new();
         for ((market, Asked { rest, .. }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
-            let dialer = Arc::new(Dialer::new(self.options.proxy.as_deref(), self.options.connect_timeout.0, market.limits.connect_pause));
+            let pause = self.options.connect_pause.map_or(market.limits.connect_pause, |pause| pause.0);
+            let dialer = Arc::new(Dialer::new(self.options.proxy.as_deref(), self.options.connect_timeout.0, pause));
             let patience = Patience {
                 acknowledgement: self.options.acknowledge_timeout.0,
                 channel: self.options.silence.0,
@@ -400,7 +417,7 @@ impl Live {
                 routes.entry(channel.route).or_default().push(channel);
             }
         }
-        let most = market.limits.channels;
+        let most = self.options.channels_per_connection.map_or(market.limits.channels, |most| most.get().min(market.limits.channels));
         routes.into_values().flat_map(|channels| channels.chunks(most).map(<[_]>::to_vec).collect::<Vec<_>>()).collect()
     }
 

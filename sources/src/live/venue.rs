@@ -80,6 +80,40 @@ pub enum Wanted {
     VenueStatus,
 }
 
+impl Wanted {
+    /// All of them.
+    pub(super) const ALL: [Wanted; 11] = [
+        Wanted::Trade,
+        Wanted::Book,
+        Wanted::Quote,
+        Wanted::FundingRate,
+        Wanted::MarkPrice,
+        Wanted::IndexPrice,
+        Wanted::OpenInterest,
+        Wanted::Liquidation,
+        Wanted::LongShortRatio,
+        Wanted::VolatilityIndex,
+        Wanted::VenueStatus,
+    ];
+
+    /// As pipeline files name it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Wanted::Trade => "trade",
+            Wanted::Book => "book",
+            Wanted::Quote => "quote",
+            Wanted::FundingRate => "funding_rate",
+            Wanted::MarkPrice => "mark_price",
+            Wanted::IndexPrice => "index_price",
+            Wanted::OpenInterest => "open_interest",
+            Wanted::Liquidation => "liquidation",
+            Wanted::LongShortRatio => "long_short_ratio",
+            Wanted::VolatilityIndex => "volatility_index",
+            Wanted::VenueStatus => "venue_status",
+        }
+    }
+}
+
 /// An instrument of a market, with the venue's own symbol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Instrument {

@@ -94,7 +94,7 @@ fn trades(ids: impl IntoIterator<Item = i64>, time: impl Fn(i64) -> Micros) -> B
             contracts: None,
             side: "sell",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, builder.finish(), Origin::default())

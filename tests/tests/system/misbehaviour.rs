@@ -121,9 +121,14 @@ fn misbehave(case: &Case, market: Market, script: Script, more: &str) -> (Listen
 
 /// Faults at every so manyth thing that happens, of those that this venue's protocol lets a client notice.
 fn faults(case: &Case, market: &Market, kinds: &[Fault], step: usize) -> Script {
-    let noticed = |at: &usize| case.numbered || matches!(market.happenings[*at], Happening::Change(_));
-    let places = (step..COUNT - step).step_by(step).filter_map(|from| (from..from + step / 2).find(noticed));
-    Script { faults: places.zip(kinds.iter().copied().cycle()).collect(), ..Script::default() }
+    let places = (step..COUNT - step).step_by(step).enumerate().map(|(i, from)| {
+        // Each kind happens to trades and to changes.
+        let trade = case.numbered && i / kinds.len() % 2 == 0;
+        let is_it = |at: &usize| matches!(market.happenings[*at], Happening::Trade(_)) == trade;
+        let at = (from..from + step / 2).find(is_it).expect("both happen all the time");
+        (at, kinds[i % kinds.len()])
+    });
+    Script { faults: places.collect(), ..Script::default() }
 }
 
 /// A venue that behaves is heard whole.

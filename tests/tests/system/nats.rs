@@ -174,7 +174,7 @@ fn trades(ids: impl IntoIterator<Item = i64>) -> Batch {
             contracts: None,
             side: "sell",
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, builder.finish(), Origin::default())

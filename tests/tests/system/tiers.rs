@@ -87,7 +87,7 @@ fn trades(ids: std::ops::Range<i64>) -> Batch {
             contracts: None,
             side: if id % 3 == 0 { "buy" } else { "sell" },
             fills: 1,
-            backfilled: false,
+            backfilled: Some(false),
         });
     }
     Batch::new(&TRADE, builder.finish(), Origin::default())

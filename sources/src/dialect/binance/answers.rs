@@ -260,7 +260,7 @@ impl Answer<'_> {
                 contracts,
                 side: if buyer_is_maker { "sell" } else { "buy" },
                 fills,
-                backfilled: true,
+                backfilled: Some(true),
             });
         }
         Ok(Outcome::Decoded)

@@ -89,7 +89,7 @@ impl<'a> Reading<'a> {
                 contracts,
                 side,
                 fills,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         Ok(Outcome::Decoded)

@@ -122,7 +122,7 @@ impl<'a> Reading<'a> {
                 contracts,
                 side,
                 fills: 1,
-                backfilled: *backfilled,
+                backfilled: Some(*backfilled),
             });
         }
         Ok(Outcome::Decoded)

@@ -115,7 +115,7 @@ fn a_trade_has_the_takers_side_and_every_digit() {
         assert_eq!(
             shown("bybit_linear", frame),
             [
-                "trade venue=bybit market=perpetual symbol=BTC-USDT-PERP event_time=2022-12-29T09:01:26.865 receive_time=1970-01-01T00:00:07 frame=3 trade_id=20f43950-d8dd-5b31-9112-a178eb6023af price=16578.5 quantity=0.001 side=buy fills=1"
+                "trade venue=bybit market=perpetual symbol=BTC-USDT-PERP event_time=2022-12-29T09:01:26.865 receive_time=1970-01-01T00:00:07 frame=3 trade_id=20f43950-d8dd-5b31-9112-a178eb6023af price=16578.5 quantity=0.001 side=buy fills=1 backfilled=false"
             ]
         );
     }
@@ -127,8 +127,8 @@ fn inverse_sizes_are_dollars_and_a_frames_trades_keep_their_order() {
     assert_eq!(
         shown("bybit_inverse", FRAMES[15].1),
         [
-            "trade venue=bybit market=perpetual symbol=BTC-USD-PERP event_time=2022-12-29T09:01:26.865 receive_time=1970-01-01T00:00:07 frame=3 trade_id=1 price=16000 quantity=0.001875 contracts=30 side=sell fills=1",
-            "trade venue=bybit market=future symbol=BTC-USD-261225 event_time=2022-12-29T09:01:26.866 receive_time=1970-01-01T00:00:07 frame=3 trade_id=2 price=16000 quantity=0.0000625 contracts=1 side=buy fills=1",
+            "trade venue=bybit market=perpetual symbol=BTC-USD-PERP event_time=2022-12-29T09:01:26.865 receive_time=1970-01-01T00:00:07 frame=3 trade_id=1 price=16000 quantity=0.001875 contracts=30 side=sell fills=1 backfilled=false",
+            "trade venue=bybit market=future symbol=BTC-USD-261225 event_time=2022-12-29T09:01:26.866 receive_time=1970-01-01T00:00:07 frame=3 trade_id=2 price=16000 quantity=0.0000625 contracts=1 side=buy fills=1 backfilled=false",
         ]
     );
 }
@@ -138,7 +138,7 @@ fn options_are_traded_by_base_asset() {
     assert_eq!(
         shown("bybit_option", FRAMES[16].1),
         [
-            "trade venue=bybit market=option symbol=BTC-USD-230428-29500-C event_time=2023-04-05T00:02:02.081 receive_time=1970-01-01T00:00:07 frame=3 trade_id=0404c393-8419-5bac-95c3-5fea28404754 price=985 quantity=0.01 side=sell fills=1"
+            "trade venue=bybit market=option symbol=BTC-USD-230428-29500-C event_time=2023-04-05T00:02:02.081 receive_time=1970-01-01T00:00:07 frame=3 trade_id=0404c393-8419-5bac-95c3-5fea28404754 price=985 quantity=0.01 side=sell fills=1 backfilled=false"
         ]
     );
 }
@@ -297,7 +297,7 @@ fn answers_are_put_into_the_order_of_time() {
     assert_eq!(ids, ["2100000000007764263", "2100000000007764264", "2100000000007764265"]);
     assert_eq!(
         shown("bybit_spot", REST_TRADES)[0],
-        "trade venue=bybit market=spot symbol=BTC-USDT event_time=2022-12-26T11:09:15.758 receive_time=1970-01-01T00:00:07 frame=3 trade_id=2100000000007764263 price=16618.49 quantity=0.00012 side=buy fills=1"
+        "trade venue=bybit market=spot symbol=BTC-USDT event_time=2022-12-26T11:09:15.758 receive_time=1970-01-01T00:00:07 frame=3 trade_id=2100000000007764263 price=16618.49 quantity=0.00012 side=buy fills=1 backfilled=true"
     );
     // One that is in order already stays so.
     let ordered = REST_TRADES.replace("1672052955759", "1672052955757");

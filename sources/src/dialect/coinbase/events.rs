@@ -102,7 +102,7 @@ pub(super) fn trade(
             contracts,
             side,
             fills: 1,
-            backfilled,
+            backfilled: Some(backfilled),
         });
     }
     Ok(Outcome::Decoded)

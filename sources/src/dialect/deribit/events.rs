@@ -160,7 +160,7 @@ pub(super) fn trade(
                 contracts,
                 side: taker,
                 fills: 1,
-                backfilled,
+                backfilled: Some(backfilled),
             });
         }
     }

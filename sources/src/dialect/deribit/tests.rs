@@ -127,8 +127,8 @@ fn amounts_of_inverse_trades_are_dollars() {
     assert_eq!(
         told(TRADES),
         [
-            "trade: market=perpetual symbol=BTC-USD-PERP event_time=2025-12-12T09:22:36.452000Z trade_id=403691824 price=92294.5 quantity=0.000108348818 contracts=1 side=sell fills=1",
-            "trade: market=perpetual symbol=BTC-USD-PERP event_time=2025-12-12T09:22:36.452000Z trade_id=403691825 price=92288.5 quantity=0.008126689674 contracts=75 side=buy fills=1",
+            "trade: market=perpetual symbol=BTC-USD-PERP event_time=2025-12-12T09:22:36.452000Z trade_id=403691824 price=92294.5 quantity=0.000108348818 contracts=1 side=sell fills=1 backfilled=false",
+            "trade: market=perpetual symbol=BTC-USD-PERP event_time=2025-12-12T09:22:36.452000Z trade_id=403691825 price=92288.5 quantity=0.008126689674 contracts=75 side=buy fills=1 backfilled=false",
         ]
     );
     // Trades of the past do not say how many contracts they were of.
@@ -144,7 +144,7 @@ fn amounts_of_all_others_are_in_the_base_asset() {
     assert_eq!(
         told(OPTION),
         [
-            "trade: market=option symbol=BTC-USD-260424-72000-C event_time=2026-02-13T12:07:34.552000Z trade_id=415305279 price=0.0525 quantity=3 contracts=3 side=buy fills=1"
+            "trade: market=option symbol=BTC-USD-260424-72000-C event_time=2026-02-13T12:07:34.552000Z trade_id=415305279 price=0.0525 quantity=3 contracts=3 side=buy fills=1 backfilled=true"
         ]
     );
     let trade = |name: &str, rest: &str| {
@@ -153,7 +153,7 @@ fn amounts_of_all_others_are_in_the_base_asset() {
         ))
         .remove(0)
     };
-    let perpetual = "trade: market=perpetual symbol=BTC-USDC-PERP event_time=2022-06-16T16:35:55.998000Z trade_id=USDC-2436803 price=21026 quantity=0.049 side=buy fills=1";
+    let perpetual = "trade: market=perpetual symbol=BTC-USDC-PERP event_time=2022-06-16T16:35:55.998000Z trade_id=USDC-2436803 price=21026 quantity=0.049 side=buy fills=1 backfilled=false";
     assert_eq!(trade("BTC_USDC-PERPETUAL", ""), perpetual);
     assert_eq!(trade("BTC_USDC-PERPETUAL", ",\"contracts\":49.0"), perpetual.replace(" side", " contracts=49 side"));
     // A pair of assets has no contracts, whatever is sent.
@@ -165,7 +165,7 @@ fn amounts_of_all_others_are_in_the_base_asset() {
 fn a_liquidation_has_the_side_of_the_order_that_closes() {
     let row = |kind: &str, side: &str| {
         let rest = match kind {
-            "trade" => format!("trade_id=ETH-284830839 price=2500 quantity=2 contracts=5000 side={side} fills=1"),
+            "trade" => format!("trade_id=ETH-284830839 price=2500 quantity=2 contracts=5000 side={side} fills=1 backfilled=false"),
             _ => format!("side={side} price=2500 average_price=2500 quantity=2 filled_quantity=2 contracts=5000"),
         };
         format!("{kind}: market=perpetual symbol=ETH-USD-PERP event_time=2021-05-03T00:00:00.123000Z {rest}")

@@ -278,7 +278,7 @@ pub(super) fn push_trades(
             contracts: None,
             side: print.side,
             fills: 1,
-            backfilled,
+            backfilled: Some(backfilled),
         });
     }
     if prints.is_empty() { Outcome::Ignored } else { Outcome::Decoded }

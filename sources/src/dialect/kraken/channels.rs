@@ -146,7 +146,7 @@ impl Channel<'_> {
                 contracts: None,
                 side,
                 fills: 1,
-                backfilled: false,
+                backfilled: Some(false),
             });
         }
         Ok(Outcome::Decoded)

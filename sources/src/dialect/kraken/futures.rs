@@ -312,7 +312,7 @@ impl<'a> Reading<'a> {
                     contracts,
                     side,
                     fills: 1,
-                    backfilled: size == "size",
+                    backfilled: Some(size == "size"),
                 });
             }
         }

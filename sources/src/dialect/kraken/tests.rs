@@ -226,16 +226,16 @@ fn books_of_objects_keep_the_digits_of_their_numbers() {
 fn trades_have_the_takers_side_and_a_number() {
     // The first protocol does not number trades.
     let first = [
-        "trade market=spot symbol=XMR-USD event_time=2021-04-17T16:49:10.826417 trade_id=1618678150826417-0 price=354.04 quantity=0.28245396 side=sell fills=1",
-        "trade market=spot symbol=XMR-USD event_time=2021-04-17T16:49:10.827816 trade_id=1618678150827816-1 price=353.81 quantity=1.71754604 side=buy fills=1",
+        "trade market=spot symbol=XMR-USD event_time=2021-04-17T16:49:10.826417 trade_id=1618678150826417-0 price=354.04 quantity=0.28245396 side=sell fills=1 backfilled=false",
+        "trade market=spot symbol=XMR-USD event_time=2021-04-17T16:49:10.827816 trade_id=1618678150827816-1 price=353.81 quantity=1.71754604 side=buy fills=1 backfilled=false",
     ];
     assert_eq!(shown("kraken", TRADES_1), first);
     // Newest first they are turned around, and keep their numbers.
     let backwards = TRADES_1.replace("150.826417", "150.927816");
     assert!(shown("kraken", &backwards)[0].contains("trade_id=1618678150827816-1"));
     let second = [
-        "trade market=spot symbol=MATIC-USD event_time=2023-09-25T07:48:36.925533 trade_id=4665846 price=0.5147 quantity=6423.46326 side=buy fills=1",
-        "trade market=spot symbol=BTC-USD event_time=2023-09-25T07:49:36.925603 trade_id=4665847 price=26000.1 quantity=1136.19677815 side=sell fills=1",
+        "trade market=spot symbol=MATIC-USD event_time=2023-09-25T07:48:36.925533 trade_id=4665846 price=0.5147 quantity=6423.46326 side=buy fills=1 backfilled=false",
+        "trade market=spot symbol=BTC-USD event_time=2023-09-25T07:49:36.925603 trade_id=4665847 price=26000.1 quantity=1136.19677815 side=sell fills=1 backfilled=false",
     ];
     assert_eq!(shown("kraken", TRADES_2), second);
     assert_eq!(shown("kraken", &TRADES_2.replace("07:48:36", "07:58:36"))[1], second[0].replace("07:48:36", "07:58:36"));
@@ -246,8 +246,8 @@ fn trades_have_the_takers_side_and_a_number() {
     assert_eq!(
         shown("kraken", TRADES),
         [
-            "trade market=spot symbol=BTC-USDT event_time=2025-11-10T17:23:53.971744 trade_id=10218208 price=105433.6 quantity=0.00027625 side=buy fills=1",
-            "trade market=spot symbol=BTC-USDT event_time=2025-11-10T17:24:43.306824 trade_id=10218212 price=105383.7 quantity=0.00007235 side=sell fills=1",
+            "trade market=spot symbol=BTC-USDT event_time=2025-11-10T17:23:53.971744 trade_id=10218208 price=105433.6 quantity=0.00027625 side=buy fills=1 backfilled=true",
+            "trade market=spot symbol=BTC-USDT event_time=2025-11-10T17:24:43.306824 trade_id=10218212 price=105383.7 quantity=0.00007235 side=sell fills=1 backfilled=true",
         ]
     );
 }
@@ -329,7 +329,7 @@ fn trades_of_futures() {
     assert_eq!(
         shown("kraken_futures", TRADE_F),
         [
-            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2021-02-02T11:45:17.519 trade_id=05af78ac-a774-478c-a50c-8b9c234e071e price=30000 quantity=0.5 contracts=15000 side=sell fills=1"
+            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2021-02-02T11:45:17.519 trade_id=05af78ac-a774-478c-a50c-8b9c234e071e price=30000 quantity=0.5 contracts=15000 side=sell fills=1 backfilled=false"
         ]
     );
     // A liquidation is a trade as well; the order that closes a short buys.
@@ -337,7 +337,7 @@ fn trades_of_futures() {
         shown("kraken_futures", LIQUIDATION_F),
         [
             "liquidation market=perpetual symbol=BTC-USD-PERP event_time=2019-08-09T09:25:12.903 liquidation_id=b5a1c239-7987-4207-96bf-02355a3263cf side=buy price=11735.5 quantity=0.0125 filled_quantity=0.0125",
-            "trade market=perpetual symbol=BTC-USD-PERP event_time=2019-08-09T09:25:12.903 trade_id=b5a1c239-7987-4207-96bf-02355a3263cf price=11735.5 quantity=0.0125 side=buy fills=1",
+            "trade market=perpetual symbol=BTC-USD-PERP event_time=2019-08-09T09:25:12.903 trade_id=b5a1c239-7987-4207-96bf-02355a3263cf price=11735.5 quantity=0.0125 side=buy fills=1 backfilled=false",
         ]
     );
     for kind in ["termination", "assignment"] {
@@ -353,15 +353,15 @@ fn trades_of_futures() {
     assert_eq!(
         shown("kraken_futures", SNAPSHOT_TRADES_F),
         [
-            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2021-02-02T12:40:56.839 trade_id=45ee9737-1877-4682-bc68-e4ef818ef88a price=38572 quantity=0.25 contracts=9643 side=buy fills=1",
-            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2021-02-02T12:40:57.781 trade_id=caa9c653-420b-4c24-a9f1-462a054d86f1 price=35200 quantity=0.0125 contracts=440 side=sell fills=1",
+            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2021-02-02T12:40:56.839 trade_id=45ee9737-1877-4682-bc68-e4ef818ef88a price=38572 quantity=0.25 contracts=9643 side=buy fills=1 backfilled=false",
+            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2021-02-02T12:40:57.781 trade_id=caa9c653-420b-4c24-a9f1-462a054d86f1 price=35200 quantity=0.0125 contracts=440 side=sell fills=1 backfilled=false",
         ]
     );
     assert_eq!(
         shown_as("kraken_futures", HISTORY_F, Some("PI_XBTUSD")),
         [
-            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2022-03-16T12:32:31.069 trade_id=a price=40000 quantity=0.025 contracts=1000 side=buy fills=1",
-            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2022-03-16T12:32:31.069 trade_id=b price=40000 quantity=0.0125 contracts=500 side=sell fills=1",
+            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2022-03-16T12:32:31.069 trade_id=a price=40000 quantity=0.025 contracts=1000 side=buy fills=1 backfilled=true",
+            "trade market=perpetual symbol=BTC-USD-PERP-INVERSE event_time=2022-03-16T12:32:31.069 trade_id=b price=40000 quantity=0.0125 contracts=500 side=sell fills=1 backfilled=true",
         ]
     );
     assert_eq!(reason("kraken_futures", HISTORY_F), "missing_field");

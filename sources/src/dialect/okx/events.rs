@@ -174,7 +174,7 @@ impl<'a> Reading<'a> {
                 contracts,
                 side,
                 fills,
-                backfilled: !self.outer.has("channel"),
+                backfilled: Some(!self.outer.has("channel")),
             });
         }
         Ok(Outcome::Decoded)

@@ -1,0 +1,124 @@
+//! What can be listened to: the venues, and the instruments that they list now.
+
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Schema};
+use config::values;
+use model::columns::label;
+use model::dialect::{FrameRef, Records};
+use model::kinds::{INSTRUMENT, InstrumentRows};
+use model::time;
+use tokio::sync::OnceCell;
+
+use super::venue::{Market, Venue, Wanted};
+use super::{Addresses, Asked, Live, Options, binance, matchers, names};
+use crate::dialect::Dialects;
+use crate::{Clock, SourceError};
+
+/// Every venue, in the order of the manual.
+fn all() -> Vec<Arc<dyn Venue>> {
+    vec![Arc::new(binance::Binance)]
+}
+
+/// The markets of every venue: `venue`, `market`, `kinds` (what it tells, as pipeline files name it), `dialect`, `url` and
+/// `rest_url`, all texts.
+pub fn venues() -> RecordBatch {
+    let venues = all();
+    let markets: Vec<(&dyn Venue, &Market)> =
+        venues.iter().flat_map(|venue| venue.markets().iter().map(move |market| (&**venue, market))).collect();
+    let column = |text: &dyn Fn(&dyn Venue, &Market) -> String| {
+        Arc::new(StringArray::from_iter_values(markets.iter().map(|(venue, market)| text(*venue, market)))) as _
+    };
+    let kinds = |venue: &dyn Venue, market: &Market| {
+        let told = Wanted::ALL.into_iter().filter(|wanted| venue.tells(market, *wanted));
+        told.map(Wanted::as_str).collect::<Vec<_>>().join(" ")
+    };
+    let columns = vec![
+        column(&|venue, _| venue.name().into()),
+        column(&|_, market| market.name.into()),
+        column(&kinds),
+        column(&|_, market| market.dialect.into()),
+        column(&|_, market| market.socket.into()),
+        column(&|_, market| market.rest.into()),
+    ];
+    let fields = ["venue", "market", "kinds", "dialect", "url", "rest_url"].map(|name| Field::new(name, DataType::Utf8, false));
+    RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns).expect("the columns are the schema's")
+}
+
+/// A question for instruments.
+#[derive(Clone, Debug, Default)]
+pub struct Question {
+    /// The venue, as its source is called.
+    pub venue: String,
+    /// Its markets; none are all.
+    pub markets: Vec<String>,
+    /// Canonical symbols, or globs.
+    pub symbols: Vec<String>,
+    /// Where it is asked instead of the venue's own address.
+    pub rest_url: Option<String>,
+    /// An HTTP proxy that it is asked through.
+    pub proxy: Option<String>,
+}
+
+/// The instruments that a venue lists now, as `instrument` records, by market in the order of its listing.
+///
+/// # Errors
+/// There is no such venue or market, a symbol is no glob or matches nothing, or the venue does not answer.
+pub async fn instruments(question: Question) -> Result<RecordBatch, SourceError> {
+    let wrong = |what: String, remedy: String| SourceError { transient: false, place: question.venue.clone(), what, remedy };
+    let venue = all().into_iter().find(|venue| venue.name() == question.venue).ok_or_else(|| {
+        let known: Vec<String> = all().iter().map(|venue| format!("`{}`", venue.name())).collect();
+        wrong(format!("there is no venue `{}`", question.venue), format!("the venues are {}", known.join(", ")))
+    })?;
+    if let Some(name) = question.markets.iter().find(|name| !venue.markets().iter().any(|market| market.name == **name)) {
+        return Err(wrong(format!("there is no market `{name}`"), format!("the markets are {}", names(venue.markets()))));
+    }
+    let asked = |market: &&Market| question.markets.is_empty() || question.markets.iter().any(|name| name == market.name);
+    let markets = venue.markets().iter().filter(asked).copied().collect();
+    let patterns =
+        matchers(&question.symbols).map_err(|(_, error)| wrong(error.to_string(), "write it like `BTC-USDT`, `BTC-*` or `*`".into()))?;
+    let options = Options {
+        markets: question.markets,
+        symbols: question.symbols,
+        kinds: Vec::new(),
+        url: Addresses::default(),
+        rest_url: question.rest_url.map_or_else(Addresses::default, Addresses::One),
+        proxy: question.proxy,
+        connect_timeout: values::Duration::seconds(10),
+        acknowledge_timeout: values::Duration::seconds(10),
+        silence: values::Duration::seconds(30),
+        lifetime: None,
+        channels_per_connection: None,
+        connect_pause: None,
+        fill_timeout: values::Duration::seconds(10),
+        clock: Clock::default(),
+    };
+    let live = Live { venue, markets, patterns, options, asked: OnceCell::new() };
+    let asked = live.asked().await?;
+    live.instruments(asked)?;
+    let mut batches = Vec::new();
+    for (market, Asked { listing, .. }) in live.markets.iter().zip(asked) {
+        let mut dialects = Dialects::default();
+        for page in listing {
+            dialects.learn(market.dialect, page).map_err(|what| live.misread(market, what))?;
+        }
+        let mut dialect = dialects.make(market.dialect).expect("a market's dialect is there");
+        let mut records = Records::wanting([&*INSTRUMENT.name]);
+        for page in listing {
+            let frame = FrameRef { receive_time: Some(time::now()), frame: 1, topic: None, payload: page };
+            dialect.decode(frame, &mut records).map_err(|reject| live.misread(market, reject.detail))?;
+        }
+        for (_, rows) in records.finish() {
+            let listed = InstrumentRows::of(&rows).expect("they were built so");
+            let meant = |row: usize| {
+                let [market, symbol] = [listed.market, listed.symbol].map(|column| label(column, row).unwrap_or_default());
+                live.matching(market, symbol).next().is_some()
+            };
+            let kept = BooleanArray::from_iter((0..rows.num_rows()).map(|row| Some(meant(row))));
+            batches.push(filter_record_batch(&rows, &kept).expect("there is one answer for each row"));
+        }
+    }
+    Ok(concat_batches(INSTRUMENT.schema(), &batches).expect("they are of one kind"))
+}
