@@ -18,6 +18,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,7 +31,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use storage::attempts::Attempts;
 use storage::say;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 mod binance;
@@ -39,6 +40,7 @@ mod connect;
 mod cut;
 mod follow;
 mod gaps;
+mod inbox;
 mod poll;
 mod reader;
 mod rest;
@@ -60,10 +62,8 @@ use crate::dialect::marketprism::{self, Note};
 use crate::dialect::{self, Dialects};
 use crate::{Clock, OpenSource, Reader, Source, SourceError};
 
-/// Batches on their way to the spool.
-const WAITING: usize = 64;
-/// Bytes written to the spool at once.
-const AT_ONCE: usize = 8 << 20;
+/// The least time between two writes to the spool.
+const GATHERING: Duration = Duration::from_millis(1);
 
 /// What every venue's source can be told.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -275,10 +275,10 @@ impl Source for Live {
             what: format!("the spool cannot be opened: {error}"),
             remedy: "see whether the data folder may be written and the disk has room".into(),
         })?;
-        let (out, batches) = mpsc::channel(WAITING);
+        let (out, inbox) = inbox::inbox();
         let (writer, tail) = (spool.writer, spool.tail);
         let (account, place) = (cx.account.clone(), folder.display().to_string());
-        let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, batches, &account, &place));
+        let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, &inbox, &account, &place));
         writes.map_err(|error| self.unable(error.to_string(), "see how many threads the system allows"))?;
         let mut shards = self.shards(&cx, asked, &instruments, &out);
         recover(&mut shards, &folder, *tail.borrow())?;
@@ -355,7 +355,7 @@ impl Live {
     }
 
     /// What listens to everything that is wanted.
-    fn shards(&self, cx: &OpenSource, asked: &[Asked], instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>) -> Vec<Recovering> {
+    fn shards(&self, cx: &OpenSource, asked: &[Asked], instruments: &[Vec<Instrument>], out: &inbox::Sender) -> Vec<Recovering> {
         let mut shards = Vec::new();
         for ((market, Asked { rest, .. }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
             let pause = self.options.connect_pause.map_or(market.limits.connect_pause, |pause| pause.0);
@@ -389,7 +389,7 @@ impl Live {
     }
 
     /// Begins to ask for what no channel tells.
-    fn poll(&self, asked: &[Asked], instruments: &[Vec<Instrument>], out: &mpsc::Sender<Batch>, listening: &mut JoinSet<()>) {
+    fn poll(&self, asked: &[Asked], instruments: &[Vec<Instrument>], out: &inbox::Sender, listening: &mut JoinSet<()>) {
         for ((market, Asked { rest, listing }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
             listening.spawn(poll::listing(self.venue.clone(), *market, rest.clone(), listing.clone(), out.clone()));
             for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.market_polls(market, *wanted)) {
@@ -459,23 +459,24 @@ fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail) -> Result<(), S
     Ok(())
 }
 
-/// Writes what comes to the spool, as much at once as there is, until nobody sends any more.
-fn write(mut writer: Writer, mut batches: mpsc::Receiver<Batch>, account: &Arc<Account>, place: &str) {
+/// Writes what comes to the spool, as much at once as there is, until nothing comes any more.
+fn write(mut writer: Writer, inbox: &inbox::Receiver, account: &Arc<Account>, place: &str) {
     let mut attempts = Attempts::new(account, place, "spool");
-    while let Some(Batch { mut frames, mut bytes }) = batches.blocking_recv() {
-        while bytes.len() < AT_ONCE
-            && let Ok(more) = batches.try_recv()
-        {
-            frames += more.frames;
-            bytes.extend_from_slice(&more.bytes);
-        }
-        while let Err(error) = writer.append(frames, &bytes) {
+    let mut batch = Batch::default();
+    while inbox.take(&mut batch) {
+        let begun = Instant::now();
+        while let Err(error) = writer.append(&batch) {
             // What listens waits meanwhile, and so does the venue.
             thread::sleep(attempts.failed(&error.to_string(), "make room on the disk, or see whether it is whole"));
-            if batches.is_closed() {
+            if inbox.is_over() {
                 return;
             }
         }
         attempts.succeeded();
+        batch.clear();
+        // Where the disk is fast, frames would be written one by one and cost a thousand times as much.
+        if let Some(rest) = GATHERING.checked_sub(begun.elapsed()) {
+            thread::sleep(rest);
+        }
     }
 }

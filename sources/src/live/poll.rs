@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use model::time;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use twox_hash::XxHash64;
 
+use super::inbox::Sender;
 use super::rest::{Rest, Unanswered};
 use super::spool::{Batch, Heard};
 use super::venue::{Market, Poll, Venue};
@@ -24,7 +24,7 @@ const LISTING: Duration = Duration::from_secs(3_600);
 const LATE: f64 = 0.25;
 
 /// Asks until nobody wants to know any more.
-pub(super) async fn run(poll: Poll, dialect: &'static str, rest: Rest, out: mpsc::Sender<Batch>) {
+pub(super) async fn run(poll: Poll, dialect: &'static str, rest: Rest, out: Sender) {
     let mut before = Bytes::new();
     loop {
         sleep(until_next(&poll)).await;
@@ -56,7 +56,7 @@ pub(super) async fn pages(venue: &dyn Venue, market: &Market, rest: &Rest) -> Re
 }
 
 /// Keeps a market's listing, and each that differs from the one before it.
-pub(super) async fn listing(venue: Arc<dyn Venue>, market: Market, rest: Rest, mut listing: Vec<Bytes>, out: mpsc::Sender<Batch>) {
+pub(super) async fn listing(venue: Arc<dyn Venue>, market: Market, rest: Rest, mut listing: Vec<Bytes>, out: Sender) {
     loop {
         for page in &listing {
             if !keep(&out, market.dialect, "", page).await {
@@ -86,10 +86,10 @@ fn essence(listing: &[u8]) -> u64 {
 }
 
 /// Gives an answer to the spool; `false` where there is none any more.
-async fn keep(out: &mpsc::Sender<Batch>, dialect: &str, topic: &str, payload: &[u8]) -> bool {
+async fn keep(out: &Sender, dialect: &str, topic: &str, payload: &[u8]) -> bool {
     let mut batch = Batch::default();
     batch.push(Heard { receive_time: time::now(), dialect, topic, payload });
-    out.send(batch).await.is_ok()
+    out.send(&mut batch).await
 }
 
 /// How long until a poll's next moment.

@@ -22,12 +22,12 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, SinkExt, StreamExt};
 use model::{Account, time};
 use storage::attempts::Attempts;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::connect::{Dialer, Socket};
 use super::gaps::{Gaps, Open, Teller};
+use super::inbox::Sender;
 use super::rest::{Rest, Unanswered};
 use super::spool::{Batch, Heard};
 use super::venue::{self, Ask, Channel, Filled, Market, Order, Protocol, Said, Tells, Venue};
@@ -57,7 +57,7 @@ pub(super) struct Shard {
     pub(super) channels: Vec<Channel>,
     pub(super) dialer: Arc<Dialer>,
     pub(super) rest: Rest,
-    pub(super) out: mpsc::Sender<Batch>,
+    pub(super) out: Sender,
     pub(super) account: Arc<Account>,
     pub(super) patience: Patience,
 }
@@ -362,7 +362,7 @@ impl Shard {
 
     /// Gives what came to the spool; `false` where there is none any more.
     async fn hand_over(&self, state: &mut Listening) -> bool {
-        state.batch.frames == 0 || self.out.send(std::mem::take(&mut state.batch)).await.is_ok()
+        state.batch.frames == 0 || self.out.send(&mut state.batch).await
     }
 
     /// Does what the protocol ordered about what was heard over a connection, or about an answer.

@@ -4,7 +4,7 @@
 //! the other, each with its length and a checksum, so that a frame is known by its number alone and what a crash tore is seen.
 //! One thread writes: it takes what has come, writes it, waits until the disk has it, and only then says how far it is.
 //! Readers see nothing before that, so no position can be recorded of a frame that a power failure takes back. While the
-//! disk is busy more comes, and is written at once: the busier, the fewer waits per frame.
+//! disk is busy, and for a millisecond at least, more comes, and is written at once: the busier, the fewer waits per frame.
 //!
 //! Segments are removed when everything in them is settled. A spool remembers when it was made, by which a position in another
 //! one is told from a position in it.
@@ -25,6 +25,8 @@ const SEGMENT: u64 = 64 << 20;
 const HEAD: usize = 8;
 /// The longest frame; a venue's listing has some ten megabytes.
 const LONGEST: usize = 256 << 20;
+/// Bytes for which an empty batch keeps room.
+const KEPT: usize = 1 << 20;
 /// Bytes read at once.
 const BLOCK: usize = 1 << 20;
 /// The file that says when the spool was made.
@@ -96,6 +98,24 @@ impl Batch {
         self.frames += 1;
         heard.write(&mut self.bytes);
     }
+
+    /// Appends another, which is empty then.
+    pub(super) fn append(&mut self, other: &mut Batch) {
+        if self.frames == 0 {
+            std::mem::swap(self, other);
+        } else {
+            self.bytes.extend_from_slice(&other.bytes);
+            self.frames += other.frames;
+        }
+        other.clear();
+    }
+
+    /// Takes everything out. Memory that a burst took goes with it.
+    pub(super) fn clear(&mut self) {
+        self.frames = 0;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT);
+    }
 }
 
 /// Bytes that are no frame.
@@ -160,7 +180,7 @@ impl Spool {
 impl Writer {
     /// Appends frames, as [`Heard::write`] gives them, and waits until they are on disk. After an error nothing has changed,
     /// and the same may be tried again.
-    pub(super) fn append(&mut self, frames: u64, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&mut self, Batch { frames, bytes }: &Batch) -> io::Result<()> {
         if self.dirty {
             self.file.set_len(self.tail.length)?;
             self.dirty = false;
@@ -404,13 +424,12 @@ mod tests {
     }
 
     fn put(writer: &mut Writer, numbers: std::ops::RangeInclusive<u64>) {
-        let mut bytes = Vec::new();
-        let count = numbers.clone().count() as u64;
+        let mut batch = Batch::default();
         for number in numbers {
             let topic = if number.is_multiple_of(3) { "BTCUSDT@depth" } else { "" };
-            Heard { receive_time: number as i64, dialect: "binance_spot", topic, payload: &payload(number) }.write(&mut bytes);
+            batch.push(Heard { receive_time: number as i64, dialect: "binance_spot", topic, payload: &payload(number) });
         }
-        writer.append(count, &bytes).unwrap();
+        writer.append(&batch).unwrap();
     }
 
     /// The numbers that are read from one on, each checked to be what was put.
@@ -452,11 +471,11 @@ mod tests {
     fn segments_end_and_are_removed_when_they_are_settled() {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(folder.path()).unwrap();
-        let mut bytes = Vec::new();
-        Heard { receive_time: 0, dialect: "d", topic: "", payload: &[b'y'; 400] }.write(&mut bytes);
+        let mut batch = Batch::default();
+        batch.push(Heard { receive_time: 0, dialect: "d", topic: "", payload: &[b'y'; 400] });
         spool.writer.segment = 1_000;
         for _ in 0..7 {
-            spool.writer.append(1, &bytes).unwrap();
+            spool.writer.append(&batch).unwrap();
         }
         let tail = *spool.tail.borrow();
         assert_eq!(segments(folder.path()).unwrap(), [1, 4, 7]);
