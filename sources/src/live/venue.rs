@@ -220,6 +220,11 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether the answer lists instruments, and does not only name what else is to be asked.
+    fn lists(&self, _ask: &Ask) -> bool {
+        true
+    }
+
     /// Whether a market tells of any instrument what is wanted.
     fn tells(&self, market: &Market, wanted: Wanted) -> bool;
 
@@ -336,6 +341,9 @@ pub(super) struct Filled<'a> {
 pub(super) trait Protocol: Send {
     /// Hears a frame that came over a connection.
     fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said;
+
+    /// A connection is over: nothing comes over it any more.
+    fn ended(&mut self, _line: Line, _orders: &mut Vec<Order>) {}
 
     /// What was heard so far was heard by an earlier run, whose orders nobody carries out any more.
     fn taken_over(&mut self);
