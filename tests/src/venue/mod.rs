@@ -24,7 +24,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub mod binance;
+pub mod bybit;
 pub mod market;
+pub mod okx;
 
 /// Something that a venue says over a channel.
 #[derive(Clone, Debug)]
