@@ -49,7 +49,7 @@ const fn market(name: &'static str) -> Market {
 const LIMITS: Limits = Limits {
     channels: 29,
     at_once: 29,
-    message_pause: Duration::from_millis(250),
+    message_pause: Duration::from_millis(100),
     connect_pause: Duration::from_millis(1_400),
     lifetime: Duration::from_secs(86_400 - 600),
     silence: Duration::from_secs(45),

@@ -84,6 +84,10 @@ impl Speaks for Okx {
         self.market.happenings.iter().map(event).collect()
     }
 
+    fn connections(&self) -> usize {
+        2
+    }
+
     fn played(&mut self, _event: &Event) {
         self.known.happens();
     }
