@@ -132,7 +132,7 @@ fn misbehave(case: &Case, market: Market, script: Script, more: &str) -> (Listen
 fn faults(case: &Case, market: &Market, kinds: &[Fault], step: usize) -> Script {
     let places = (step..COUNT - step).step_by(step).enumerate().map(|(i, from)| {
         // Each kind happens to trades and to changes.
-        let trade = case.numbered && i / kinds.len() % 2 == 0;
+        let trade = case.numbered && (i / kinds.len()).is_multiple_of(2);
         let is_it = |at: &usize| matches!(market.happenings[*at], Happening::Trade(_)) == trade;
         let at = (from..from + step / 2).find(is_it).expect("both happen all the time");
         (at, kinds[i % kinds.len()])
