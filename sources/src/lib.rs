@@ -35,6 +35,8 @@ pub fn registry() -> Vec<Declaration<dyn Source>> {
         config::declare::<dyn Source, frames::Frames>(),
         config::declare::<dyn Source, nats::Nats>(),
         config::declare::<dyn Source, live::Binance>(),
+        config::declare::<dyn Source, live::Okx>(),
+        config::declare::<dyn Source, live::Bybit>(),
         config::declare::<dyn Source, simulator::Simulator>(),
     ]
 }

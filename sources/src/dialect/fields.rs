@@ -45,7 +45,7 @@ macro_rules! keys {
     ($(#[doc = $doc:literal])+ $name:ident quoted $quoted:literal: $($key:literal)+) => {
         $(#[doc = $doc])+
         #[derive(Clone, Copy, Debug)]
-        pub(super) struct $name;
+        pub(crate) struct $name;
 
         impl $crate::dialect::fields::Keys for $name {
             const QUOTED: bool = $quoted;
@@ -89,7 +89,7 @@ impl<K: Keys> Fields<K> {
     }
 
     /// Notes the members of an object that stands inside the frame. What was noted before is forgotten.
-    pub(super) fn inner(&mut self, text: &[u8], object: Value) -> Scan<()> {
+    pub(crate) fn inner(&mut self, text: &[u8], object: Value) -> Scan<()> {
         self.forget_but(0);
         Scanner::at(text, object).letters(|s, member| self.note(s, member))
     }

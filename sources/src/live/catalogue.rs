@@ -13,13 +13,13 @@ use model::time;
 use tokio::sync::OnceCell;
 
 use super::venue::{Market, Venue, Wanted};
-use super::{Addresses, Asked, Live, Options, binance, matchers, names};
+use super::{Addresses, Asked, Live, Options, binance, bybit, matchers, names, okx};
 use crate::dialect::Dialects;
 use crate::{Clock, SourceError};
 
 /// Every venue, in the order of the manual.
 fn all() -> Vec<Arc<dyn Venue>> {
-    vec![Arc::new(binance::Binance)]
+    vec![Arc::new(binance::Binance), Arc::new(okx::Okx), Arc::new(bybit::Bybit)]
 }
 
 /// The markets of every venue: `venue`, `market`, `kinds` (what it tells, as pipeline files name it), `dialect`, `url` and

@@ -63,9 +63,13 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// Hears a snapshot that contains all changes up to a number.
-    pub(super) fn snapshot(&mut self, line: Line, last: Last) {
+    /// Hears a snapshot that contains all changes up to a number. That of a connection whose place another has taken is of no use.
+    pub(super) fn snapshot(&mut self, line: Line, last: Last) -> Heard {
+        if line < self.line {
+            return Heard::Again;
+        }
         *self = Chain { line, last: Some(last), broken: false };
+        Heard::New
     }
 
     /// Hears a change that continues the one of number `previous`, as the venue says it.
@@ -142,6 +146,7 @@ mod tests {
         assert_eq!(book.change(2, 12, at(13, 3)), Heard::Again, "the other connection has not begun it");
         book.snapshot(2, at(11, 1));
         assert_eq!(book.change(1, 12, at(13, 3)), Heard::Again);
+        assert_eq!(book.snapshot(1, at(13, 3)), Heard::Again);
         assert_eq!(book.change(2, 11, at(12, 2)), Heard::New);
         assert_eq!(book.change(2, 14, at(15, 4)), hole(13, 14, 2, 4));
         assert_eq!(book.change(2, 17, at(18, 5)), Heard::New, "it is known that it is broken");

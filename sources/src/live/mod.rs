@@ -35,12 +35,14 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 
 mod binance;
+mod bybit;
 mod catalogue;
 mod connect;
 mod cut;
 mod follow;
 mod gaps;
 mod inbox;
+mod okx;
 mod poll;
 mod reader;
 mod rest;
@@ -184,6 +186,46 @@ kinds = ["trade", "book", "quote", "funding_rate", "open_interest", "liquidation
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
         self.0.check(Arc::new(binance::Binance), cx)
+    }
+}
+
+/// Frames of OKX, live: the channels of its markets `spot`, `swap` (perpetuals), `futures` and `option`, and what only its requests
+/// tell. Every frame is kept on disk until what comes of it is stored.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Okx(Options);
+
+impl Component<dyn Source> for Okx {
+    const TYPE: &'static str = "okx";
+    const EXAMPLE: &'static str = r#"[sources.okx]
+type = "okx"
+markets = ["spot", "swap"]
+symbols = ["BTC-USDT", "ETH-*"]
+kinds = ["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]
+"#;
+
+    fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
+        self.0.check(Arc::new(okx::Okx), cx)
+    }
+}
+
+/// Frames of Bybit, live: the topics of its markets `spot`, `linear`, `inverse` and `option`, and what only its requests tell.
+/// Every frame is kept on disk until what comes of it is stored.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Bybit(Options);
+
+impl Component<dyn Source> for Bybit {
+    const TYPE: &'static str = "bybit";
+    const EXAMPLE: &'static str = r#"[sources.bybit]
+type = "bybit"
+markets = ["spot", "linear"]
+symbols = ["BTC-USDT", "ETH-*"]
+kinds = ["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]
+"#;
+
+    fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
+        self.0.check(Arc::new(bybit::Bybit), cx)
     }
 }
 

@@ -50,7 +50,9 @@ pub(super) async fn pages(venue: &dyn Venue, market: &Market, rest: &Rest) -> Re
     while let Some(ask) = asks.pop_front() {
         let page = rest.ask(&ask).await?;
         asks.extend(venue.listing_goes_on(market, &ask, &page));
-        pages.push(page);
+        if venue.lists(&ask) {
+            pages.push(page);
+        }
     }
     Ok(pages)
 }

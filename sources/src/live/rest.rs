@@ -2,10 +2,11 @@
 //!
 //! A venue counts the weight of our requests by the address they come from, so all sources of a process share one count for each
 //! host. What the venue says of it (`X-MBX-USED-WEIGHT-1M`) is believed over our own sum, and when it refuses (429, 418, or
-//! whatever the venue's [`Verdict`] is) nobody asks that host anything before the time that it names.
+//! whatever the venue's [`Verdict`] is) nobody asks that host anything before the time that it names, and then one request at a time
+//! until one is answered.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,10 +28,20 @@ struct Usage {
     window: i64,
     used: u32,
     closed_until: Instant,
+    /// Whether it has refused and not answered since.
+    refuses: bool,
+}
+
+/// A host.
+#[derive(Debug)]
+struct Host {
+    usage: Mutex<Usage>,
+    /// Whose turn it is to ask while it refuses.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// The hosts of this process.
-static HOSTS: LazyLock<Mutex<HashMap<String, Arc<Mutex<Usage>>>>> = LazyLock::new(Mutex::default);
+static HOSTS: LazyLock<Mutex<HashMap<String, Arc<Host>>>> = LazyLock::new(Mutex::default);
 
 /// Why a request did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,16 +61,17 @@ pub(super) struct Rest {
     base: String,
     weight: u32,
     window: i64,
-    usage: Arc<Mutex<Usage>>,
+    host: Arc<Host>,
 }
 
 impl Rest {
     /// What asks a market at an address.
     pub(super) fn new(client: reqwest::Client, venue: Arc<dyn Venue>, market: &Market, base: &str) -> Rest {
-        let fresh = || Arc::new(Mutex::new(Usage { window: 0, used: 0, closed_until: Instant::now() }));
-        let usage = HOSTS.lock().expect("nobody panics with it").entry(base.to_owned()).or_insert_with(fresh).clone();
+        let usage = || Usage { window: 0, used: 0, closed_until: Instant::now(), refuses: false };
+        let fresh = || Arc::new(Host { usage: Mutex::new(usage()), turn: tokio::sync::Mutex::default() });
+        let host = HOSTS.lock().expect("nobody panics with it").entry(base.to_owned()).or_insert_with(fresh).clone();
         let window = i64::try_from(market.limits.window.as_micros()).unwrap_or(i64::MAX).max(1);
-        Rest { client, venue, base: base.to_owned(), weight: market.limits.weight, window, usage }
+        Rest { client, venue, base: base.to_owned(), weight: market.limits.weight, window, host }
     }
 
     /// Asks once, as soon as the venue allows it. Returns the answer's bytes.
@@ -67,8 +79,15 @@ impl Rest {
     /// # Errors
     /// No answer, or one that says no.
     pub(super) async fn ask(&self, ask: &Ask) -> Result<Bytes, Unanswered> {
-        while let Some(until) = self.must_wait(ask.weight) {
-            sleep_until(until).await;
+        let mut turn = None;
+        loop {
+            if turn.is_none() && self.usage().refuses {
+                turn = Some(self.host.turn.lock().await);
+            }
+            match self.must_wait(ask.weight) {
+                Some(until) => sleep_until(until).await,
+                None => break,
+            }
         }
         let path = &ask.path;
         let fails = |error: reqwest::Error| Unanswered { transient: true, what: format!("{}{path}: {}", self.base, say(&error)) };
@@ -85,9 +104,13 @@ impl Rest {
         Err(Unanswered { transient: verdict != Verdict::Never, what })
     }
 
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.host.usage.lock().expect("nobody panics with it")
+    }
+
     /// Until when a request of this weight has to wait; where it does not, its weight is counted.
     fn must_wait(&self, weight: u32) -> Option<Instant> {
-        let mut usage = self.usage.lock().expect("nobody panics with it");
+        let mut usage = self.usage();
         let now = Instant::now();
         if usage.closed_until > now {
             return Some(usage.closed_until);
@@ -108,10 +131,11 @@ impl Rest {
     /// Believes what the venue says of our requests.
     fn note(&self, verdict: Verdict, headers: &HeaderMap) {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        let mut usage = self.usage.lock().expect("nobody panics with it");
+        let mut usage = self.usage();
         if let Some(used) = number("x-mbx-used-weight-1m") {
             usage.used = used;
         }
+        usage.refuses = matches!(verdict, Verdict::TooMuch(_)) || (usage.refuses && verdict == Verdict::Later);
         if let Verdict::TooMuch(pause) = verdict {
             let pause = number(RETRY_AFTER.as_str()).map_or(pause, |seconds| Duration::from_secs(seconds.into()));
             usage.closed_until = usage.closed_until.max(Instant::now() + pause);

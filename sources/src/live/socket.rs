@@ -176,10 +176,19 @@ impl Shard {
         loop {
             state.lines += 1;
             let why = match self.open(state.lines).await {
-                Ok(line) => match self.listen(line, &mut state, &mut attempts).await {
-                    Ok(()) => return,
-                    Err(why) => why,
-                },
+                Ok(line) => {
+                    let mut lines = vec![line];
+                    match self.listen(&mut lines, &mut state, &mut attempts).await {
+                        Ok(()) => return,
+                        Err(why) => {
+                            lines.iter().for_each(|line| self.ended(line, &mut state));
+                            if !self.hand_over(&mut state).await {
+                                return;
+                            }
+                            why
+                        }
+                    }
+                }
                 Err(why) => why,
             };
             sleep(attempts.failed(&why, "")).await;
@@ -218,31 +227,36 @@ impl Shard {
         }
     }
 
+    /// Lets the protocol know that a connection is over.
+    fn ended(&self, line: &Line, state: &mut Listening) {
+        state.protocol.ended(line.number, &mut state.orders);
+        self.obey(None, state);
+    }
+
     /// Listens to a connection and those that take its place, until one breaks. `Ok` where nobody wants to know any more.
-    async fn listen(&self, line: Line, state: &mut Listening, attempts: &mut Attempts) -> Result<(), String> {
+    async fn listen(&self, lines: &mut Vec<Line>, state: &mut Listening, attempts: &mut Attempts) -> Result<(), String> {
         let begun = Instant::now();
         for habit in &mut state.habits {
             habit.last = begun;
         }
-        let mut lines = vec![line];
         let mut look = tokio::time::interval(LOOK);
         let mut opening: Option<Pin<Box<dyn Future<Output = Result<Line, String>> + Send + '_>>> = None;
         loop {
             let next_message = lines.iter().filter(|line| !line.unsent.is_empty()).map(|line| line.next_message).min();
             tokio::select! {
-                (number, message) = next_of(&mut lines) => {
-                    let mut broken = self.take(number, &mut lines, message, state);
+                (number, message) = next_of(lines) => {
+                    let mut broken = self.take(number, lines, message, state);
                     // As much as is there, whatever the scheduler thinks.
                     for _ in 1..AT_ONCE {
                         if broken.is_err() { break }
-                        let Some((number, message)) = tokio::task::unconstrained(next_of(&mut lines)).now_or_never() else { break };
-                        broken = self.take(number, &mut lines, message, state);
+                        let Some((number, message)) = tokio::task::unconstrained(next_of(lines)).now_or_never() else { break };
+                        broken = self.take(number, lines, message, state);
                     }
                     if !self.hand_over(state).await { return Ok(()) }
                     if let Err((number, why)) = broken {
                         // What an old one told of may be followed on the new one by now: if that breaks, all begins anew.
                         if number + 1 == lines.len() { return Err(why) }
-                        lines.remove(number);
+                        self.ended(&lines.remove(number), state);
                     }
                     if lines.iter().any(|line| line.is_up()) { attempts.succeeded() }
                 }
@@ -262,12 +276,12 @@ impl Shard {
                     }
                 }
                 () = sleep_until(next_message.unwrap_or(begun)), if next_message.is_some() => {
-                    for line in &mut lines {
+                    for line in &mut *lines {
                         self.say(line).await?;
                     }
                 }
                 _ = look.tick() => {
-                    self.look(&mut lines, state)?;
+                    self.look(lines, state)?;
                     if !self.hand_over(state).await { return Ok(()) }
                     let old = lines.len() == 1 && lines[0].opened.elapsed() > self.patience.lifetime;
                     if old && opening.is_none() {
@@ -278,6 +292,7 @@ impl Shard {
                         let mut old = lines.remove(0);
                         // It is closed either way; the venue is told where it still listens.
                         let _ = old.socket.close(None).await;
+                        self.ended(&old, state);
                         state.twice.iter_mut().for_each(|(until, _)| *until = Instant::now() + OVERLAP);
                         tracing::info!(shard = self.name, "a new connection has taken the place of the old one");
                     }
@@ -370,11 +385,6 @@ impl Shard {
         for order in std::mem::take(&mut state.orders) {
             match order {
                 Order::Ask { channel, ask, failed } => self.ask(Asking { ask, failed, purpose: Purpose::Channel(channel) }, &state.asking),
-                Order::Say(text) => {
-                    if let Some(line) = &mut line {
-                        line.unsent.push_back(Unsent::plain(text));
-                    }
-                }
                 Order::Resubscribe { channel } => {
                     if let Some(line) = &mut line {
                         let number = line.next_subscription;
@@ -506,16 +516,17 @@ impl Shard {
             self.teller().tell(What::Overdue, open.channel, &open.hole, None, &mut state.batch);
         }
         let mut why = None;
-        lines.retain(|line| {
+        let over = lines.extract_if(.., |line| {
             if let Some(late) = line.unanswered.iter().find(|subscription| subscription.by < now) {
                 why = Some(format!("subscription {} was not acknowledged", late.number));
             } else if now - line.heard > self.patience.silence {
                 why = Some(format!("nothing was heard for {}", values::Duration(self.patience.silence)));
             } else {
-                return true;
+                return false;
             }
-            false
+            true
         });
+        over.for_each(|line| self.ended(&line, state));
         if lines.is_empty() {
             return Err(why.unwrap_or_default());
         }

@@ -2,8 +2,7 @@
 //!
 //! A [`Venue`] says which channels tell of an instrument what is wanted, how they are subscribed to, and what has to be asked
 //! for because no channel tells it. A [`Protocol`], one for each connection and those that take its place, hears every frame before
-//! it is stored and orders what has to be done about it: a snapshot for a book that begins or has a hole, an answer to a
-//! heartbeat. Of what is missing it says from where to where, and how it is asked for. It decodes nothing: that is the dialect's
+//! it is stored and orders what has to be done about it: a snapshot for a book that begins or has a hole. Of what is missing it says from where to where, and how it is asked for. It decodes nothing: that is the dialect's
 //! work, later and from the same bytes.
 
 use std::borrow::Cow;
@@ -220,6 +219,11 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether the answer lists instruments, and does not only name what else is to be asked.
+    fn lists(&self, _ask: &Ask) -> bool {
+        true
+    }
+
     /// Whether a market tells of any instrument what is wanted.
     fn tells(&self, market: &Market, wanted: Wanted) -> bool;
 
@@ -310,8 +314,6 @@ pub(super) enum Order {
         /// By its number.
         channel: usize,
     },
-    /// Say something over the connection that was heard.
-    Say(String),
     /// Records are missing. It is told, and what [`Protocol::fill`] says is asked for.
     Gap {
         /// By its number.
@@ -336,6 +338,9 @@ pub(super) struct Filled<'a> {
 pub(super) trait Protocol: Send {
     /// Hears a frame that came over a connection.
     fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said;
+
+    /// A connection is over: nothing comes over it any more.
+    fn ended(&mut self, _line: Line, _orders: &mut Vec<Order>) {}
 
     /// What was heard so far was heard by an earlier run, whose orders nobody carries out any more.
     fn taken_over(&mut self);

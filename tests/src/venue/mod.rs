@@ -24,7 +24,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub mod binance;
+pub mod bybit;
 pub mod market;
+pub mod okx;
 
 /// Something that a venue says over a channel.
 #[derive(Clone, Debug)]
@@ -52,6 +54,10 @@ pub struct Reply {
 pub trait Speaks: Send + 'static {
     /// What it plays.
     fn events(&self) -> Vec<Event>;
+    /// How many connections it takes to hear all of it.
+    fn connections(&self) -> usize {
+        1
+    }
     /// An event is played: the venue's books and lists are now behind it.
     fn played(&mut self, event: &Event);
     /// A client says something.
@@ -180,11 +186,16 @@ pub struct Venue {
 /// How far a recording goes on beyond a fault that nobody has met.
 const BEYOND: usize = 500;
 
+/// The last events come slowly, so that a book that begins anew shortly before the end has changes that continue it.
+const END: usize = 400;
+/// One of them in so much time.
+const SLOWLY: Duration = Duration::from_millis(5);
+
 /// What connections are told: an event and its number.
 type Told = (usize, Arc<Event>);
 
 impl Venue {
-    /// Opens a venue. It begins to play when somebody has subscribed to something.
+    /// Opens a venue. It begins to play when something has been subscribed to over as many connections as it takes.
     ///
     /// # Panics
     /// There is no port.
@@ -238,16 +249,17 @@ fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
 
 /// Plays every event at its pace, to whoever listens.
 async fn play(world: Arc<Mutex<World>>, tell: broadcast::Sender<Told>) {
-    let (events, pace) = {
+    let (events, pace, connections) = {
         let world = lock(&world);
-        (world.speaks.events(), world.script.pace as usize)
+        (world.speaks.events(), world.script.pace as usize, world.speaks.connections())
     };
-    while tell.receiver_count() == 0 {
+    while tell.receiver_count() < connections {
         sleep(Duration::from_millis(1)).await;
     }
     let begun = Instant::now();
+    let end = events.len().saturating_sub(END);
     for (number, event) in events.into_iter().enumerate() {
-        let due = begun + Duration::from_millis((number / pace) as u64);
+        let due = begun + Duration::from_millis((number.min(end) / pace) as u64) + SLOWLY * number.saturating_sub(end) as u32;
         if due > Instant::now() {
             tokio::time::sleep_until(due).await;
         }

@@ -8,7 +8,7 @@ use crate::dialect::json::{Flaw, Malformed, Member, Scan, Scanner, Value};
 
 keys! {
     /// The members of envelopes, of answers to commands and of REST answers.
-    Envelope quoted true: b"topic" b"type" b"ts" b"cts" b"retCode" b"time" b"success" b"op"
+    Envelope quoted true: b"topic" b"type" b"ts" b"cts" b"retCode" b"time" b"success" b"op" b"req_id"
 }
 
 keys! {
@@ -21,12 +21,12 @@ keys! {
     b"fundingRate" b"nextFundingTime" b"fundingIntervalHour" b"fundingRateTimestamp"
     b"bidPrice" b"bidSize" b"askPrice" b"askSize" b"bid1Price" b"bid1Size" b"ask1Price" b"ask1Size"
     b"execId" b"time" b"updatedTime" b"timestamp" b"timeSecond" b"buyRatio" b"sellRatio" b"baseCoin"
-    b"state" b"begin" b"end" b"title" b"failTopics"
+    b"state" b"begin" b"end" b"title" b"failTopics" b"successTopics"
 }
 
 /// What an envelope holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// Nothing.
     None,
     /// An object, whose members are noted.
@@ -37,7 +37,7 @@ pub(super) enum Body {
 
 /// Notes the members of a frame and those of the object that it holds.
 #[inline]
-pub(super) fn note(text: &[u8], outer: &mut Fields<Envelope>, inner: &mut Fields<Members>) -> Scan<Body> {
+pub(crate) fn note(text: &[u8], outer: &mut Fields<Envelope>, inner: &mut Fields<Members>) -> Scan<Body> {
     outer.forget_but(0);
     inner.forget_but(0);
     let mut body = Body::None;

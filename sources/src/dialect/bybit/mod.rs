@@ -25,7 +25,7 @@ pub use listing::instruments;
 pub use symbols::Category;
 
 use events::Reading;
-use fields::{Body, Envelope, Members, note};
+pub(crate) use fields::{Body, Envelope, Members, note};
 
 use super::Instruments;
 use super::fields::{Event, Fields, Refusal, excerpt, malformed, missing, refuse};

@@ -25,7 +25,7 @@ keys! {
 
 /// What an envelope holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Body {
+pub(crate) enum Body {
     /// Nothing.
     None,
     /// A list, where its elements stand. Whether the members of the first are noted.
@@ -39,7 +39,7 @@ pub(super) enum Body {
 
 /// Notes the members of a frame and of its `arg`, where the elements of its data stand, and the members of the first.
 #[inline]
-pub(super) fn note(text: &[u8], outer: &mut Fields<Envelope>, element: &mut Fields<Members>, items: &mut Vec<Value>) -> Scan<Body> {
+pub(crate) fn note(text: &[u8], outer: &mut Fields<Envelope>, element: &mut Fields<Members>, items: &mut Vec<Value>) -> Scan<Body> {
     outer.forget_but(0);
     element.forget_but(0);
     items.clear();

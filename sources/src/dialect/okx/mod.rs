@@ -25,7 +25,7 @@ pub(super) mod tests;
 pub use listing::instruments;
 
 use events::Reading;
-use fields::{Body, Envelope, Members, note};
+pub(crate) use fields::{Body, Envelope, Members, note};
 use symbols::{IndexId, InstId};
 
 use super::Instruments;

@@ -1,0 +1,145 @@
+//! OKX: a market made up, as its spot pair `BTC-USDT`.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::market::{Book, Change, Happening, Known, Market, Trade, fixed};
+use super::{Event, Reply, Speaks};
+
+/// The venue's id of the instrument.
+const ID: &str = "BTC-USDT";
+/// The most trades that an answer has.
+const MOST: usize = 100;
+
+/// OKX with one instrument.
+pub struct Okx {
+    market: Market,
+    known: Known,
+}
+
+impl Okx {
+    /// A venue at which this market happens.
+    pub fn new(market: Market) -> Okx {
+        Okx { known: Known::new(market.clone()), market }
+    }
+}
+
+/// The name of a channel, from what a client says that it wants.
+fn channel(argument: &Value) -> String {
+    format!("{} {}", argument["channel"].as_str().unwrap_or_default(), argument["instId"].as_str().unwrap_or_default())
+}
+
+/// Numbers of books ascend and have holes.
+fn sequence(number: u64) -> u64 {
+    79_706_000_000 + number * 7
+}
+
+fn trade(trade: &Trade) -> Value {
+    json!({
+        "instId": ID, "tradeId": trade.number.to_string(), "px": fixed(trade.price, 1), "sz": fixed(trade.quantity, 3),
+        "side": if trade.bought { "buy" } else { "sell" }, "source": "0", "ts": trade.time.to_string(),
+    })
+}
+
+fn levels(levels: &[(u64, u64)]) -> Vec<Value> {
+    levels
+        .iter()
+        .map(|(price, size)| json!([fixed(*price, 1), if *size == 0 { "0".to_owned() } else { fixed(*size, 3) }, "0", "1"]))
+        .collect()
+}
+
+fn change(change: &Change) -> Value {
+    json!({
+        "asks": levels(&change.asks), "bids": levels(&change.bids), "ts": change.time.to_string(), "checksum": 0,
+        "seqId": sequence(change.number), "prevSeqId": sequence(change.number - 1),
+    })
+}
+
+fn snapshot(book: &Book) -> String {
+    let data = json!({
+        "asks": levels(&book.asks()), "bids": levels(&book.bids()), "ts": book.time.to_string(), "checksum": 0,
+        "seqId": sequence(book.number), "prevSeqId": -1,
+    });
+    json!({ "arg": { "channel": "books", "instId": ID }, "action": "snapshot", "data": [data] }).to_string()
+}
+
+fn answer(data: Vec<Value>) -> String {
+    json!({ "code": "0", "msg": "", "data": data }).to_string()
+}
+
+impl Speaks for Okx {
+    fn events(&self) -> Vec<Event> {
+        let event = |happening: &Happening| {
+            let (name, frame) = match happening {
+                Happening::Trade(happened) => {
+                    ("trades-all", json!({ "arg": { "channel": "trades-all", "instId": ID }, "data": [trade(happened)] }))
+                }
+                Happening::Change(happened) => {
+                    ("books", json!({ "arg": { "channel": "books", "instId": ID }, "action": "update", "data": [change(happened)] }))
+                }
+            };
+            Event { channel: format!("{name} {ID}"), frame: frame.to_string() }
+        };
+        self.market.happenings.iter().map(event).collect()
+    }
+
+    fn connections(&self) -> usize {
+        2
+    }
+
+    fn played(&mut self, _event: &Event) {
+        self.known.happens();
+    }
+
+    fn said(&self, text: &str) -> Reply {
+        if text == "ping" {
+            return Reply { answers: vec!["pong".to_owned()], ..Reply::default() };
+        }
+        let message: Value = serde_json::from_str(text).unwrap_or_default();
+        let arguments = message["args"].as_array().cloned().unwrap_or_default();
+        let acknowledge = |argument: &Value| json!({ "event": message["op"], "arg": argument, "connId": "a4d3ae55" }).to_string();
+        let mut reply = Reply { acknowledgements: arguments.iter().map(acknowledge).collect(), ..Reply::default() };
+        match message["op"].as_str() {
+            Some("subscribe") => {
+                let begins = |argument: &Value| {
+                    let frames = if argument["channel"] == "books" { vec![snapshot(&self.known.book)] } else { Vec::new() };
+                    (channel(argument), frames)
+                };
+                reply.begins = arguments.iter().map(begins).collect();
+            }
+            Some("unsubscribe") => reply.ends = arguments.iter().map(channel).collect(),
+            _ => {
+                let refusal = json!({ "event": "error", "code": "60012", "msg": format!("Invalid request: {text}"), "connId": "a4d3ae55" });
+                reply.acknowledgements = vec![refusal.to_string()];
+            }
+        }
+        reply
+    }
+
+    fn answer(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String> {
+        let asked = |name: &str| query.get(name).map(String::as_str);
+        match path {
+            "/api/v5/public/instruments" if asked("instType") == Some("SPOT") => Some(answer(vec![json!({
+                "alias": "", "auctionEndTime": "", "baseCcy": "BTC", "category": "1", "contTdSwTime": "", "ctMult": "", "ctType": "",
+                "ctVal": "", "ctValCcy": "", "expTime": "", "futureSettlement": false, "groupId": "1", "instCategory": "1",
+                "instFamily": "", "instId": ID, "instIdCode": 1_000, "instType": "SPOT", "lever": "10", "listTime": "1548133413000",
+                "lotSz": "0.00000001", "maxIcebergSz": "9999999999", "maxLmtAmt": "1000000", "maxLmtSz": "9999999999",
+                "maxMktAmt": "1000000", "maxMktSz": "1000000", "maxStopSz": "1000000", "maxTriggerSz": "9999999999",
+                "maxTwapSz": "9999999999", "minSz": "0.00001", "openType": "", "optType": "", "preMktSwTime": "", "quoteCcy": "USDT",
+                "ruleType": "normal", "settleCcy": "", "state": "live", "stk": "", "tickSz": "0.1", "tradeQuoteCcyList": ["USDT"],
+                "uly": "", "upcChg": [],
+            })])),
+            "/api/v5/market/history-trades" if asked("instId") == Some(ID) && asked("type") == Some("1") => {
+                let before: u64 = asked("after")?.parse().ok()?;
+                let limit: usize = asked("limit")?.parse().ok().filter(|limit| *limit <= MOST)?;
+                Some(answer(self.known.trades.iter().rev().filter(|trade| trade.number < before).take(limit).map(trade).collect()))
+            }
+            _ => None,
+        }
+    }
+
+    fn stale(&self, path: &str, _query: &BTreeMap<String, String>) -> Option<String> {
+        (path == "/api/v5/market/history-trades").then(|| answer(Vec::new()))
+    }
+}
