@@ -2,8 +2,9 @@
 //!
 //! A [`Venue`] says which channels tell of an instrument what is wanted, how they are subscribed to, and what has to be asked
 //! for because no channel tells it. A [`Protocol`], one for each connection and those that take its place, hears every frame before
-//! it is stored and orders what has to be done about it: a snapshot for a book that begins or has a hole. Of what is missing it says from where to where, and how it is asked for. It decodes nothing: that is the dialect's
-//! work, later and from the same bytes.
+//! it is stored and orders what has to be done about it: a snapshot for a book that begins or has a hole. Of what is missing it
+//! says from where to where, and how it is asked for. It decodes nothing: that is the dialect's work, later and from the same
+//! bytes.
 
 use std::borrow::Cow;
 use std::fmt;

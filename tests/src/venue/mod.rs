@@ -62,14 +62,6 @@ pub trait Speaks: Send + 'static {
     fn played(&mut self, event: &Event);
     /// A client says something.
     fn said(&self, text: &str) -> Reply;
-    /// An event's frame, over a connection that has been sent so many frames: for venues that number them.
-    fn numbered(&self, frame: &str, _sent: u64) -> String {
-        frame.to_owned()
-    }
-    /// A frame with a checksum that is not that of the book; none where the venue sends none.
-    fn forged(&self, _frame: &str) -> Option<String> {
-        None
-    }
     /// The answer to a request.
     fn answer(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String>;
     /// An answer for a book that is older than everything that was played.
@@ -103,8 +95,6 @@ pub enum Fault {
     Oversize,
     /// Half of it is sent, and the connection is cut.
     Partial,
-    /// It is sent with a wrong checksum. Happens where there is one.
-    Forge,
 }
 
 /// How a venue acknowledges.
@@ -233,11 +223,8 @@ impl Venue {
 
 impl World {
     /// What is to happen at an event.
-    fn next_fault(&mut self, number: usize, event: &Event) -> Option<Fault> {
+    fn next_fault(&mut self, number: usize) -> Option<Fault> {
         let first = self.script.faults.first_entry().filter(|first| *first.key() <= number)?;
-        if *first.get() == Fault::Forge && self.speaks.forged(&event.frame).is_none() {
-            return None;
-        }
         self.seen.faults += 1;
         Some(first.remove())
     }
@@ -304,7 +291,6 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
     let mut channels = HashMap::<String, usize>::new();
     let mut late: Option<(Instant, Vec<String>)> = None;
     let mut held: Option<(String, String)> = None;
-    let mut sent = 0;
     loop {
         tokio::select! {
             message = socket.next() => {
@@ -326,20 +312,20 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                 match how {
                     Acknowledges::Now => {
                         for acknowledgement in reply.acknowledgements {
-                            say(&mut socket, world, &acknowledgement, &mut sent).await?;
+                            socket.feed(Message::text(acknowledgement)).await?;
                         }
                     }
                     Acknowledges::Late(after) => late = Some((Instant::now() + after, reply.acknowledgements)),
                     Acknowledges::Never => {}
                 }
                 for frame in reply.begins.iter().flat_map(|(_, frames)| frames).chain(&reply.answers) {
-                    say(&mut socket, world, frame, &mut sent).await?;
+                    socket.feed(Message::text(frame.clone())).await?;
                 }
                 socket.flush().await?;
             }
             () = tokio::time::sleep_until(late.as_ref().map_or_else(Instant::now, |(at, _)| *at)), if late.is_some() => {
                 for acknowledgement in late.take().into_iter().flat_map(|(_, acknowledgements)| acknowledgements) {
-                    say(&mut socket, world, &acknowledgement, &mut sent).await?;
+                    socket.feed(Message::text(acknowledgement)).await?;
                 }
                 socket.flush().await?;
             }
@@ -348,11 +334,7 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                 if channels.get(&event.channel).is_none_or(|from| number < *from) {
                     continue;
                 }
-                let (fault, frame) = {
-                    let mut world = lock(world);
-                    (world.next_fault(number, &event), world.speaks.numbered(&event.frame, sent))
-                };
-                sent += 1;
+                let (fault, frame) = (lock(world).next_fault(number), &event.frame);
                 let text = Message::text(frame.clone());
                 match fault {
                     None => socket.feed(text).await?,
@@ -362,7 +344,7 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                         socket.feed(text).await?;
                     }
                     Some(Fault::Reorder) => {
-                        held = Some((event.channel.clone(), frame));
+                        held = Some((event.channel.clone(), frame.clone()));
                         continue;
                     }
                     Some(Fault::Delay(time)) => {
@@ -400,10 +382,6 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                         socket.get_mut().write_all(&bytes).await?;
                         return Ok(());
                     }
-                    Some(Fault::Forge) => {
-                        let forged = lock(world).speaks.forged(&frame).expect("it was there a moment ago");
-                        socket.feed(Message::text(forged)).await?;
-                    }
                 }
                 if let Some((_, held)) = held.take_if(|(channel, _)| *channel == event.channel) {
                     socket.feed(Message::text(held)).await?;
@@ -414,13 +392,6 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
             }
         }
     }
-}
-
-/// Sends a frame, without flushing.
-async fn say(socket: &mut WebSocketStream<TcpStream>, world: &Mutex<World>, frame: &str, sent: &mut u64) -> Outcome {
-    let text = lock(world).speaks.numbered(frame, *sent);
-    *sent += 1;
-    socket.feed(Message::text(text)).await
 }
 
 /// Reads what a client says until it goes, and says nothing.

@@ -25,9 +25,7 @@ struct Case {
     trade_id: fn(u64) -> String,
     /// Whether trades are numbered, so that one that is lost is noticed while the connection holds.
     numbered: bool,
-    /// Whether books have a checksum.
-    checksum: bool,
-    /// What a client is not to say more often than each so many milliseconds is waited for by the test: further options.
+    /// Further options: pauses that a real venue asks for are not waited for here.
     more: &'static str,
 }
 
@@ -186,18 +184,6 @@ fn sends_garbage(case: &Case) {
     assert_eq!(listener.refused(), ["malformed".to_owned()].into());
 }
 
-/// A book whose checksum is wrong begins anew.
-fn forges_checksums(case: &Case) {
-    if !case.checksum {
-        return;
-    }
-    let script = Script { faults: [(2_000, Fault::Forge), (6_000, Fault::Forge)].into(), ..Script::default() };
-    let (listener, seen) = misbehave(case, Market::new(5, COUNT), script, "");
-    assert_eq!(seen.connections, case.connections(), "subscribing to it anew is enough");
-    let told = rows(&listener.data(), "SELECT count(*) AS n FROM book_events WHERE event = 'checksum'");
-    assert_eq!(told[0]["n"].as_u64(), Some(2), "{}", listener.log());
-}
-
 /// A venue that refuses to answer is asked again, and not before it says so.
 fn refuses(case: &Case) {
     let market = Market::new(6, COUNT);
@@ -261,7 +247,7 @@ macro_rules! venues {
 
             const CASE: Case = $case;
 
-            venues!(@ behaves frames_go_astray connections_end sends_garbage forges_checksums refuses acknowledges replaces_connections is_killed);
+            venues!(@ behaves frames_go_astray connections_end sends_garbage refuses acknowledges replaces_connections is_killed);
         }
     )* };
     (@ $($test:ident)*) => { $(
@@ -280,7 +266,6 @@ venues! {
         speaks: |market| Box::new(Okx::new(market)),
         trade_id: |number| number.to_string(),
         numbered: true,
-        checksum: false,
         more: "connect_pause = \"10ms\"",
     };
     bybit: Case {
@@ -290,7 +275,6 @@ venues! {
         speaks: |market| Box::new(Bybit::new(market)),
         trade_id: Bybit::trade_id,
         numbered: false,
-        checksum: false,
         more: "connect_pause = \"10ms\"",
     };
 }
