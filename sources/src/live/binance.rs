@@ -67,7 +67,11 @@ impl Venue for Binance {
     }
 
     fn tells(&self, market: &Market, wanted: Wanted) -> bool {
-        market.name != SPOT.name || matches!(wanted, Wanted::Trade | Wanted::Book | Wanted::Quote)
+        match wanted {
+            Wanted::Trade | Wanted::Book | Wanted::Quote => true,
+            Wanted::VolatilityIndex | Wanted::VenueStatus => false,
+            _ => market.name != SPOT.name,
+        }
     }
 
     fn markets(&self) -> &'static [Market] {
