@@ -6,6 +6,8 @@
 //!
 //!     cargo bench -p benches --bench live -- [FRAMES_A_SECOND] [SECONDS] [FOLDER_OF_THE_SPOOL]
 
+#![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
