@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::program::{Running, program, root, rows};
+use crate::program::{Running, program, root, rows, until};
 use crate::venue::Venue;
 
 /// What the pipeline makes of what it hears.
@@ -65,6 +66,24 @@ rest_url = "{rest_url}"
         let mut command = program();
         command.arg("run").arg(self.folder.path().join("pipeline.toml")).arg("--data").arg(self.data()).current_dir(root());
         Running::start(&mut command, &self.folder.path().join("log"))
+    }
+
+    /// Starts it and kills it, so many times, each time a little longer after it has connected.
+    ///
+    /// # Panics
+    /// It ends by itself.
+    pub fn kill(&self, venue: &Venue, times: u32) {
+        for kill in 1..=times {
+            let mut run = self.start();
+            let before = venue.seen().connections;
+            until("a connection", || {
+                assert!(run.ended().is_none(), "{}", self.log());
+                (venue.seen().connections > before).then_some(())
+            });
+            // Nothing is waited for: it is to be killed at any moment.
+            std::thread::sleep(Duration::from_millis(211) * kill);
+            run.kill();
+        }
     }
 
     /// What it logged.

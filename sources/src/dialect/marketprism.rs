@@ -80,6 +80,7 @@ impl Dialect for Own {
     fn decode(&mut self, frame: FrameRef<'_>, records: &mut Records) -> Result<Outcome, Reject> {
         let Note::Gap(gap) = serde_json::from_slice(frame.payload).map_err(|error| Reject::new("malformed", error.to_string()))?;
         let Some((builder, word)) = records.gap.as_mut().zip(gap.what.word()) else { return Ok(Outcome::Ignored) };
+        // No venue counts so far that it does not fit; a number that does is known, and any other is not.
         let number = |number: u64| i64::try_from(number).ok();
         builder.push(kinds::Gap {
             venue: &gap.venue,

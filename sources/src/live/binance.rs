@@ -16,8 +16,8 @@ use hashbrown::HashMap;
 use model::instrument::Market as Traded;
 
 use super::cut;
-use super::follow::{Heard, Last, Trades};
-use super::venue::{Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, Poll, Protocol, Said, Tells, Venue, Wanted};
+use super::follow::{self, Last, Trades};
+use super::venue::{Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, POLL, Poll, Protocol, Said, Tells, Venue, Wanted};
 use crate::dialect::binance::{Letters, Shape};
 use crate::dialect::fields::{Event, Fields};
 
@@ -56,8 +56,6 @@ const LIMITS: Limits = Limits {
     window: Duration::from_secs(60),
 };
 
-/// How often what only requests tell is asked for.
-const POLL: Duration = Duration::from_secs(60);
 /// Trades that one request can give.
 const TRADES_AT_ONCE: u64 = 1_000;
 
@@ -158,13 +156,7 @@ struct Followed {
 }
 
 /// How far a channel has come.
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// It is not followed.
-    Any,
-    Trades(Trades),
-    Book(Book),
-}
+type State = follow::State<Trades, Book>;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Book {
@@ -174,16 +166,6 @@ struct Book {
     first: u64,
     /// A snapshot has been asked for.
     asked: bool,
-}
-
-impl State {
-    fn of(tells: Tells) -> State {
-        match tells {
-            Tells::Trades => State::Trades(Trades::default()),
-            Tells::Book => State::Book(Book::default()),
-            Tells::State | Tells::Seldom => State::Any,
-        }
-    }
 }
 
 impl Listener {
@@ -222,12 +204,9 @@ impl Protocol for Listener {
             State::Any => {}
             State::Trades(mut trades) => {
                 let Some(id) = number(self.number_of_trades().0) else { return Said::Data(channel) };
-                match trades.hear(id, Last { number: id, time }) {
-                    Heard::Again => return Said::Nothing,
-                    Heard::Behind(hole) => orders.push(Order::Gap { channel, hole }),
-                    Heard::New => {}
-                }
+                let heard = trades.hear(id, Last { number: id, time });
                 self.channels[channel].state = State::Trades(trades);
+                return heard.said(channel, false, orders);
             }
             State::Book(mut book) => {
                 let (Some(first), Some(last)) = (number("U"), number("u")) else { return Said::Data(channel) };

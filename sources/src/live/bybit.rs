@@ -22,9 +22,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::cut;
-use super::follow::{Chain, Heard, Last, Lately};
+use super::follow::{self, Chain, Last, Lately};
 use super::venue::{
-    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
+    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, POLL, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
 };
 use crate::dialect::bybit::{Body, Envelope, Members, note};
 use crate::dialect::fields::{Event, Fields};
@@ -61,8 +61,6 @@ const LIMITS: Limits = Limits {
 
 /// How long an address is shut out that has asked too much.
 const SHUT_OUT: Duration = Duration::from_secs(600);
-/// How often what only requests tell is asked for.
-const POLL: Duration = Duration::from_secs(60);
 /// The assets that have options: they are listed by it.
 const UNDERLYINGS: [&str; 4] = ["BTC", "ETH", "SOL", "MNT"];
 /// Where maintenance is told.
@@ -255,23 +253,7 @@ struct Followed {
 }
 
 /// How far a channel has come.
-#[derive(Debug)]
-enum State {
-    /// It is not followed.
-    Any,
-    Trades(Named),
-    Book(Chain),
-}
-
-impl State {
-    fn of(tells: Tells) -> State {
-        match tells {
-            Tells::Trades => State::Trades(Named::default()),
-            Tells::Book => State::Book(Chain::default()),
-            Tells::State | Tells::Seldom => State::Any,
-        }
-    }
-}
+type State = follow::State<Named, Chain>;
 
 /// Trades that have names and no numbers.
 #[derive(Debug, Default)]
@@ -369,14 +351,7 @@ impl Listener {
             Some(b"snapshot") => book.snapshot(line, last),
             _ => book.change(line, number.saturating_sub(1), last),
         };
-        match heard {
-            Heard::New => Said::Data(channel),
-            Heard::Again => Said::Nothing,
-            Heard::Behind(hole) => {
-                orders.extend([Order::Gap { channel, hole }, Order::Resubscribe { channel }]);
-                Said::Data(channel)
-            }
-        }
+        heard.said(channel, true, orders)
     }
 
     /// The answer to what we said.

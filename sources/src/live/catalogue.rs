@@ -5,22 +5,17 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, RecordBatch, StringArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
-use config::values;
+use config::Check;
 use model::columns::label;
 use model::dialect::{FrameRef, Records};
 use model::kinds::{INSTRUMENT, InstrumentRows};
 use model::time;
-use tokio::sync::OnceCell;
+use serde_json::json;
 
 use super::venue::{Market, Venue, Wanted};
-use super::{Addresses, Asked, Live, Options, binance, bybit, matchers, names, okx};
+use super::{Asked, Options, all};
+use crate::SourceError;
 use crate::dialect::Dialects;
-use crate::{Clock, SourceError};
-
-/// Every venue, in the order of the manual.
-fn all() -> Vec<Arc<dyn Venue>> {
-    vec![Arc::new(binance::Binance), Arc::new(okx::Okx), Arc::new(bybit::Bybit)]
-}
 
 /// The markets of every venue: `venue`, `market`, `kinds` (what it tells, as pipeline files name it), `dialect`, `url` and
 /// `rest_url`, all texts.
@@ -33,7 +28,7 @@ pub fn venues() -> RecordBatch {
     };
     let kinds = |venue: &dyn Venue, market: &Market| {
         let told = Wanted::ALL.into_iter().filter(|wanted| venue.tells(market, *wanted));
-        told.map(Wanted::as_str).collect::<Vec<_>>().join(" ")
+        told.map(|wanted| wanted.to_string()).collect::<Vec<_>>().join(" ")
     };
     let columns = vec![
         column(&|venue, _| venue.name().into()),
@@ -65,37 +60,29 @@ pub struct Question {
 /// The instruments that a venue lists now, as `instrument` records, by market in the order of its listing.
 ///
 /// # Errors
-/// There is no such venue or market, a symbol is no glob or matches nothing, or the venue does not answer.
+/// There is no such venue or market, a symbol is no glob or matches nothing, an address is none, or the venue does not answer.
 pub async fn instruments(question: Question) -> Result<RecordBatch, SourceError> {
     let wrong = |what: String, remedy: String| SourceError { transient: false, place: question.venue.clone(), what, remedy };
     let venue = all().into_iter().find(|venue| venue.name() == question.venue).ok_or_else(|| {
         let known: Vec<String> = all().iter().map(|venue| format!("`{}`", venue.name())).collect();
         wrong(format!("there is no venue `{}`", question.venue), format!("the venues are {}", known.join(", ")))
     })?;
-    if let Some(name) = question.markets.iter().find(|name| !venue.markets().iter().any(|market| market.name == **name)) {
-        return Err(wrong(format!("there is no market `{name}`"), format!("the markets are {}", names(venue.markets()))));
+    // The options of a source that asks the same; of what is irrelevant to a listing.
+    let mut options = json!({
+        "markets": question.markets,
+        "symbols": question.symbols,
+        "kinds": [Wanted::Trade],
+        "proxy": question.proxy,
+    });
+    if let Some(rest_url) = &question.rest_url {
+        options["rest_url"] = json!(rest_url);
     }
-    let asked = |market: &&Market| question.markets.is_empty() || question.markets.iter().any(|name| name == market.name);
-    let markets = venue.markets().iter().filter(asked).copied().collect();
-    let patterns =
-        matchers(&question.symbols).map_err(|(_, error)| wrong(error.to_string(), "write it like `BTC-USDT`, `BTC-*` or `*`".into()))?;
-    let options = Options {
-        markets: question.markets,
-        symbols: question.symbols,
-        kinds: Vec::new(),
-        url: Addresses::default(),
-        rest_url: question.rest_url.map_or_else(Addresses::default, Addresses::One),
-        proxy: question.proxy,
-        connect_timeout: values::Duration::seconds(10),
-        acknowledge_timeout: values::Duration::seconds(10),
-        silence: values::Duration::seconds(30),
-        lifetime: None,
-        channels_per_connection: None,
-        connect_pause: None,
-        fill_timeout: values::Duration::seconds(10),
-        clock: Clock::default(),
-    };
-    let live = Live { venue, markets, patterns, options, asked: OnceCell::new() };
+    let options: Options = serde_json::from_value(options).expect("it is what the options are made of");
+    let mut cx = Check::new(&question.venue, &[]);
+    let live = options.live(venue, &mut cx);
+    if let Some(problem) = cx.into_problems().into_iter().next() {
+        return Err(wrong(problem.message, problem.help));
+    }
     let asked = live.asked().await?;
     live.instruments(asked)?;
     let mut batches = Vec::new();

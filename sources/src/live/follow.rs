@@ -1,5 +1,6 @@
 //! How far a channel has come: the rules that venues share.
 //!
+//! - A channel is followed by what it tells ([`State`]).
 //! - [`Trades`] have ascending numbers without holes. A smaller number at a later time says that the venue has begun to count
 //!   anew.
 //! - A [`Chain`] is a book whose subscription begins with a snapshot. Each change continues the one before it, by its number.
@@ -11,7 +12,27 @@ use std::collections::VecDeque;
 use ahash::HashSet;
 use model::time::Micros;
 
-use super::venue::{Hole, Line};
+use super::venue::{Hole, Line, Order, Said, Tells};
+
+/// How far a channel has come, whose trades are followed by `T` and whose book by `B`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum State<T, B> {
+    /// It is not followed.
+    Any,
+    Trades(T),
+    Book(B),
+}
+
+impl<T: Default, B: Default> State<T, B> {
+    /// Nothing was heard yet.
+    pub(super) fn of(tells: Tells) -> Self {
+        match tells {
+            Tells::Trades => State::Trades(T::default()),
+            Tells::Book => State::Book(B::default()),
+            Tells::State | Tells::Seldom => State::Any,
+        }
+    }
+}
 
 /// What a frame is to what came before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +43,22 @@ pub(super) enum Heard {
     Again,
     /// It is new, and something before it is missing.
     Behind(Hole),
+}
+
+impl Heard {
+    /// What the frame is to its connection. What is missing is told and, where the channel begins with a snapshot (`anew`), the channel
+    /// is subscribed to anew.
+    pub(super) fn said(self, channel: usize, anew: bool, orders: &mut Vec<Order>) -> Said {
+        match self {
+            Heard::New => {}
+            Heard::Again => return Said::Nothing,
+            Heard::Behind(hole) => {
+                orders.push(Order::Gap { channel, hole });
+                orders.extend(anew.then_some(Order::Resubscribe { channel }));
+            }
+        }
+        Said::Data(channel)
+    }
 }
 
 /// The number and time of a record.

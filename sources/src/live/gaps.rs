@@ -27,7 +27,7 @@ pub(super) struct Open {
     overdue: Option<Instant>,
 }
 
-/// The holes at a place in a spool, as a reader finds them.
+/// The holes at a place in a spool: those that were told before it, and neither filled nor lost.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     open: Vec<Hold>,
@@ -37,6 +37,8 @@ pub(super) struct Holds {
 struct Hold {
     stream: (Box<str>, Box<str>),
     hole: Hole,
+    /// What of it is not filled yet.
+    rest: Hole,
     /// Whether event time waits for it.
     waits: bool,
     /// The frame that told it.
@@ -54,13 +56,15 @@ impl Holds {
             return;
         }
         let hole = Hole { numbers: gap.numbers, since: gap.since, until: gap.until };
-        let is_it = |hold: &Hold| hold.hole == hole && *hold.stream.0 == *gap.stream.0 && *hold.stream.1 == *gap.stream.1;
+        let is_there = |hold: &Hold| *hold.stream.0 == *gap.stream.0 && *hold.stream.1 == *gap.stream.1;
+        let is_it = |hold: &Hold| hold.hole == hole && is_there(hold);
+        let holds_it = |hold: &&mut Hold| hold.hole.until == hole.until && is_there(hold);
         match gap.what {
             What::Found => {
                 let stream = ((*gap.stream.0).into(), (*gap.stream.1).into());
-                self.open.push(Hold { stream, hole, waits: true, frame });
+                self.open.push(Hold { stream, hole, rest: hole, waits: true, frame });
             }
-            What::Filling => {}
+            What::Filling => self.open.iter_mut().filter(holds_it).for_each(|hold| hold.rest = hole),
             What::Overdue => self.open.iter_mut().filter(|hold| is_it(hold)).for_each(|hold| hold.waits = false),
             What::Filled | What::Lost => self.open.retain(|hold| !is_it(hold)),
         }
@@ -114,22 +118,12 @@ impl Teller<'_> {
 }
 
 impl Gaps {
-    /// The holes that an earlier run found and did not fill.
-    pub(super) fn recall(&mut self, note: &Gap<'_>, market: &Market, channels: &[Channel]) {
-        if note.stream.0 != market.name || note.channel != "trade" {
-            return;
-        }
-        let Some(channel) = channels.iter().position(|channel| channel.name == note.stream.1) else { return };
-        let hole = Hole { numbers: note.numbers, since: note.since, until: note.until };
-        match note.what {
-            What::Found => self.open.push(Open { channel, hole, rest: hole, whole: true, overdue: None }),
-            What::Filling => {
-                if let Some(open) = self.open.iter_mut().find(|open| open.channel == channel && open.hole.until == hole.until) {
-                    open.rest = hole;
-                }
+    /// Takes up those of its channels that an earlier run found and did not fill.
+    pub(super) fn recall(&mut self, holds: &Holds, market: &Market, channels: &[Channel]) {
+        for Hold { stream, hole, rest, .. } in holds.open.iter().filter(|hold| *hold.stream.0 == *market.name) {
+            if let Some(channel) = channels.iter().position(|channel| *channel.name == *stream.1) {
+                self.open.push(Open { channel, hole: *hole, rest: *rest, whole: true, overdue: None });
             }
-            What::Overdue => {}
-            What::Filled | What::Lost => self.open.retain(|open| (open.channel, open.hole) != (channel, hole)),
         }
     }
 

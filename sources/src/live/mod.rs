@@ -52,7 +52,7 @@ mod venue;
 
 pub use catalogue::{Question, instruments, venues};
 use connect::Dialer;
-use gaps::Gaps;
+use gaps::{Gaps, Holds};
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
 use socket::{Patience, Shard};
@@ -60,9 +60,8 @@ use spool::{Batch, Cursor, Heard, Spool, Tail, Writer};
 pub use venue::Wanted;
 use venue::{Channel, Instrument, Market, Protocol, Venue};
 
-use crate::dialect::marketprism::{self, Note};
 use crate::dialect::{self, Dialects};
-use crate::{Clock, OpenSource, Reader, Source, SourceError};
+use crate::{Clock, OpenSource, Position, Reader, Source, SourceError};
 
 /// The least time between two writes to the spool.
 const GATHERING: Duration = Duration::from_millis(1);
@@ -169,68 +168,51 @@ fn names(markets: &[Market]) -> String {
     markets.iter().map(|market| format!("`{}`", market.name)).collect::<Vec<_>>().join(", ")
 }
 
-/// Frames of Binance, live: the streams of its spot, USD-M (`usdm`) and COIN-M (`coinm`) markets, and what only its requests
-/// tell. Every frame is kept on disk until what comes of it is stored.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Binance(Options);
+/// Declares the source of each venue.
+macro_rules! sources {
+    ($( $(#[$doc:meta])+ $source:ident: $venue:expr, $type:literal, markets $markets:literal; )+) => {
+        $(
+            $(#[$doc])+
+            #[derive(Clone, Debug, Deserialize, JsonSchema)]
+            #[serde(transparent)]
+            pub struct $source(Options);
 
-impl Component<dyn Source> for Binance {
-    const TYPE: &'static str = "binance";
-    const EXAMPLE: &'static str = r#"[sources.binance]
-type = "binance"
-markets = ["spot", "usdm"]
-symbols = ["BTC-USDT", "ETH-*"]
-kinds = ["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]
-"#;
+            impl Component<dyn Source> for $source {
+                const TYPE: &'static str = $type;
+                const EXAMPLE: &'static str = concat!(
+                    "[sources.", $type, "]\ntype = \"", $type, "\"\nmarkets = ", $markets, "\nsymbols = [\"BTC-USDT\", \"ETH-*\"]\n",
+                    "kinds = [\"trade\", \"book\", \"quote\", \"funding_rate\", \"open_interest\", \"liquidation\", \"long_short_ratio\"]\n",
+                );
 
-    fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
-        self.0.check(Arc::new(binance::Binance), cx)
-    }
+                fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
+                    let component = Arc::new(self.0.live(Arc::new($venue), cx));
+                    (!cx.failed()).then_some(Checked { outputs: vec![FRAME.clone()], component })
+                }
+            }
+        )+
+
+        /// Every venue, in the order of the manual.
+        fn all() -> Vec<Arc<dyn Venue>> {
+            vec![$(Arc::new($venue)),+]
+        }
+    };
 }
 
-/// Frames of OKX, live: the channels of its markets `spot`, `swap` (perpetuals), `futures` and `option`, and what only its requests
-/// tell. Every frame is kept on disk until what comes of it is stored.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Okx(Options);
-
-impl Component<dyn Source> for Okx {
-    const TYPE: &'static str = "okx";
-    const EXAMPLE: &'static str = r#"[sources.okx]
-type = "okx"
-markets = ["spot", "swap"]
-symbols = ["BTC-USDT", "ETH-*"]
-kinds = ["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]
-"#;
-
-    fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
-        self.0.check(Arc::new(okx::Okx), cx)
-    }
-}
-
-/// Frames of Bybit, live: the topics of its markets `spot`, `linear`, `inverse` and `option`, and what only its requests tell.
-/// Every frame is kept on disk until what comes of it is stored.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct Bybit(Options);
-
-impl Component<dyn Source> for Bybit {
-    const TYPE: &'static str = "bybit";
-    const EXAMPLE: &'static str = r#"[sources.bybit]
-type = "bybit"
-markets = ["spot", "linear"]
-symbols = ["BTC-USDT", "ETH-*"]
-kinds = ["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]
-"#;
-
-    fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
-        self.0.check(Arc::new(bybit::Bybit), cx)
-    }
+sources! {
+    /// Frames of Binance, live: the streams of its spot, USD-M (`usdm`) and COIN-M (`coinm`) markets, and what only its requests
+    /// tell. Every frame is kept on disk until what comes of it is stored.
+    Binance: binance::Binance, "binance", markets r#"["spot", "usdm"]"#;
+    /// Frames of OKX, live: the channels of its markets `spot`, `swap` (perpetuals), `futures` and `option`, and what only its requests
+    /// tell. Every frame is kept on disk until what comes of it is stored.
+    Okx: okx::Okx, "okx", markets r#"["spot", "swap"]"#;
+    /// Frames of Bybit, live: the topics of its markets `spot`, `linear`, `inverse` and `option`, and what only its requests tell.
+    /// Every frame is kept on disk until what comes of it is stored.
+    Bybit: bybit::Bybit, "bybit", markets r#"["spot", "linear"]"#;
 }
 
 impl Options {
-    fn check(self, venue: Arc<dyn Venue>, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
+    /// The source that they describe; what is wrong with them is reported.
+    fn live(self, venue: Arc<dyn Venue>, cx: &mut Check<'_>) -> Live {
         let all = venue.markets();
         for (i, name) in self.markets.iter().enumerate().filter(|(_, name)| !all.iter().any(|market| market.name == **name)) {
             cx.error(&["markets", &i.to_string()], format!("there is no market `{name}`"), format!("the markets are {}", names(all)));
@@ -240,10 +222,13 @@ impl Options {
         if self.symbols.is_empty() {
             cx.error(&["symbols"], "no symbol", "name instruments, e.g. [\"BTC-USDT\"]; \"*\" is all of them");
         }
-        let patterns = matchers(&self.symbols).unwrap_or_else(|(i, error)| {
-            cx.error(&["symbols", &i.to_string()], error.to_string(), "write it like `BTC-USDT`, `BTC-*` or `*`");
-            Vec::new()
-        });
+        let mut patterns = Vec::new();
+        for (i, symbol) in self.symbols.iter().enumerate() {
+            match Glob::new(symbol) {
+                Ok(glob) => patterns.push(glob.compile_matcher()),
+                Err(error) => cx.error(&["symbols", &i.to_string()], error.to_string(), "write it like `BTC-USDT`, `BTC-*` or `*`"),
+            }
+        }
         if self.kinds.is_empty() {
             cx.error(&["kinds"], "nothing is wanted", "name what is, e.g. [\"trade\", \"book\"]");
         }
@@ -263,15 +248,8 @@ impl Options {
         {
             cx.error(&["proxy"], format!("`{proxy}` is no HTTP proxy"), "write it like http://HOST:PORT");
         }
-        let component = Arc::new(Live { venue, markets, patterns, options: self, asked: OnceCell::new() });
-        (!cx.failed()).then_some(Checked { outputs: vec![FRAME.clone()], component })
+        Live { venue, markets, patterns, options: self, asked: OnceCell::new() }
     }
-}
-
-/// What matches symbols; or the number of the first that is no glob, and why.
-fn matchers(symbols: &[String]) -> Result<Vec<GlobMatcher>, (usize, globset::Error)> {
-    let matcher = |(i, symbol): (usize, &String)| Glob::new(symbol).map(|glob| glob.compile_matcher()).map_err(|error| (i, error));
-    symbols.iter().enumerate().map(matcher).collect()
 }
 
 /// A source whose options passed their check.
@@ -323,13 +301,13 @@ impl Source for Live {
         let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, &inbox, &account, &place));
         writes.map_err(|error| self.unable(error.to_string(), "see how many threads the system allows"))?;
         let mut shards = self.shards(&cx, asked, &instruments, &out);
-        recover(&mut shards, &folder, *tail.borrow())?;
+        let holds = recover(&mut shards, &folder, *tail.borrow(), cx.from.as_ref())?;
         let mut listening = JoinSet::new();
         self.poll(asked, &instruments, &out, &mut listening);
         for Recovering { shard, protocol, gaps } in shards {
             listening.spawn(shard.run(protocol, gaps));
         }
-        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, &cx.node, tail, listening)?))
+        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, listening)?))
     }
 }
 
@@ -479,16 +457,16 @@ struct Recovering {
     gaps: Gaps,
 }
 
-/// Lets what listens know what an earlier run heard, as far as it is still there: so what was missed in between is noticed.
-fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail) -> Result<(), SourceError> {
+/// Lets what listens know what an earlier run heard and missed, as far as it is still there: so what was missed in between is noticed.
+/// Returns the holes at the position that is gone on from.
+fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail, from: Option<&Position>) -> Result<Holds, SourceError> {
     let mut cursor = Cursor::open(folder, None, tail)?;
+    let (mut holds, mut before) = (Holds::default(), Holds::default());
     let mut orders = Vec::new();
-    let mut tell = |heard: Heard<'_>| {
-        if heard.dialect == marketprism::NAME {
-            if let Ok(Note::Gap(gap)) = serde_json::from_slice(heard.payload) {
-                shards.iter_mut().for_each(|Recovering { shard, gaps, .. }| gaps.recall(&gap, &shard.market, &shard.channels));
-            }
-            return;
+    let mut tell = |number: u64, heard: Heard<'_>| {
+        holds.hear(number, &heard);
+        if from.is_some_and(|from| number <= from.offset) {
+            before.hear(number, &heard);
         }
         let listens = |recovering: &&mut Recovering| heard.topic.is_empty() && recovering.shard.market.dialect == heard.dialect;
         for Recovering { protocol, .. } in shards.iter_mut().filter(listens) {
@@ -496,9 +474,12 @@ fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail) -> Result<(), S
             orders.clear();
         }
     };
-    while cursor.take(tail, |_, heard| tell(heard))? {}
-    shards.iter_mut().for_each(|recovering| recovering.protocol.taken_over());
-    Ok(())
+    while cursor.take(tail, &mut tell)? {}
+    for Recovering { shard, protocol, gaps } in shards {
+        gaps.recall(&holds, &shard.market, &shard.channels);
+        protocol.taken_over();
+    }
+    Ok(before)
 }
 
 /// Writes what comes to the spool, as much at once as there is, until nothing comes any more.

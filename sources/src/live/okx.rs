@@ -20,9 +20,9 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::cut;
-use super::follow::{Chain, Heard, Last, Trades};
+use super::follow::{self, Chain, Heard, Last, Trades};
 use super::venue::{
-    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
+    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, POLL, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
 };
 use crate::dialect::digits;
 use crate::dialect::fields::{Event, Fields};
@@ -62,8 +62,6 @@ const LIMITS: Limits = Limits {
 const TWENTY: u32 = 5;
 /// The weight of a request for a ratio. Each instrument's may be asked for five times in a window.
 const RATIO: u32 = 2;
-/// How often what only requests tell is asked for.
-const POLL: Duration = Duration::from_secs(60);
 /// Trades that one request can give.
 const TRADES_AT_ONCE: u64 = 100;
 
@@ -264,23 +262,7 @@ struct Followed {
 }
 
 /// How far a channel has come.
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// It is not followed.
-    Any,
-    Trades(Trades),
-    Book(Chain),
-}
-
-impl State {
-    fn of(tells: Tells) -> State {
-        match tells {
-            Tells::Trades => State::Trades(Trades::default()),
-            Tells::Book => State::Book(Chain::default()),
-            Tells::State | Tells::Seldom => State::Any,
-        }
-    }
-}
+type State = follow::State<Trades, Chain>;
 
 impl Listener {
     /// The channel that a frame names, of those that are listened to.
@@ -326,7 +308,9 @@ impl Protocol for Listener {
         let digits = |name| digits::integer(frame, element.get(name)?);
         let number = |name| digits(name).and_then(|number| u64::try_from(number).ok());
         let time = digits("ts").unwrap_or_default().saturating_mul(1_000);
-        let heard = match &mut self.channels[channel].state {
+        let state = &mut self.channels[channel].state;
+        let anew = matches!(state, State::Book(_));
+        let heard = match state {
             State::Any => Heard::New,
             State::Trades(trades) => match number("tradeId") {
                 Some(id) => trades.hear(id, Last { number: id, time }),
@@ -339,17 +323,7 @@ impl Protocol for Listener {
                 (None, _) => Heard::New,
             },
         };
-        match heard {
-            Heard::New => Said::Data(channel),
-            Heard::Again => Said::Nothing,
-            Heard::Behind(hole) => {
-                orders.push(Order::Gap { channel, hole });
-                if matches!(self.channels[channel].state, State::Book(_)) {
-                    orders.push(Order::Resubscribe { channel });
-                }
-                Said::Data(channel)
-            }
-        }
+        heard.said(channel, anew, orders)
     }
 
     fn taken_over(&mut self) {

@@ -77,7 +77,8 @@ pub(super) async fn listing(venue: Arc<dyn Venue>, market: Market, rest: Rest, m
     }
 }
 
-/// What of a listing says something of instruments: not when it was made, or how long that took.
+/// What of a listing says something of instruments: not when it was made, or how long that took. One that is no object says
+/// something with every byte.
 fn essence(listing: &[u8]) -> u64 {
     let members = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(listing).ok();
     let lasting = members.and_then(|mut members| {

@@ -34,11 +34,12 @@ pub(super) struct LiveReader {
 }
 
 impl LiveReader {
-    /// Reads a spool behind a position, or from its beginning.
+    /// Reads a spool behind a position, or from its beginning; `holds` are the holes there.
     pub(super) fn open(
         folder: &Path,
         identity: u64,
         from: Option<Position>,
+        holds: Holds,
         source: &str,
         tail: watch::Receiver<Tail>,
         listening: JoinSet<()>,
@@ -56,11 +57,6 @@ impl LiveReader {
             });
         }
         let seen = *tail.borrow();
-        let mut holds = Holds::default();
-        if let Some(from) = &from {
-            let mut before = Cursor::open(folder, None, seen)?;
-            while before.next() <= from.offset && before.take(seen, |number, heard| holds.hear(number, &heard))? {}
-        }
         let cursor = Cursor::open(folder, from.map(|from| from.offset + 1), seen)?;
         let position = position(identity, cursor.next() - 1);
         Ok(LiveReader {

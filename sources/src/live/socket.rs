@@ -1,7 +1,8 @@
 //! Listening to some channels of a venue, for ever.
 //!
 //! A [`Shard`] holds one connection, and for a moment two: before the venue cuts an old one, another is opened, and until it has
-//! taken over what comes twice is dropped by its bytes, so nothing is lost or doubled at the seam. Whatever else ends a
+//! taken over what comes twice is dropped, so nothing is lost or doubled at the seam: by its number or name where the
+//! [`Protocol`] follows a channel, by its bytes elsewhere. Whatever else ends a
 //! connection (it breaks, the venue closes it, it says nothing, a channel that used to speak is silent, a subscription is not
 //! acknowledged), another one is opened, after longer and longer pauses, and the old one is closed before that.
 //!
@@ -90,8 +91,8 @@ struct Line {
     next_message: Instant,
     /// When it is told again that we are there.
     next_ping: Option<Instant>,
-    /// The number of the next subscription.
-    next_subscription: u64,
+    /// The number of the next thing that is asked over it.
+    next_request: u64,
     /// Subscriptions that are not acknowledged.
     unanswered: Vec<Subscription>,
 }
@@ -203,10 +204,10 @@ impl Shard {
             socket,
             opened: now,
             heard: now,
-            unsent: self.venue.greeting(&self.market).into_iter().map(Unsent::plain).collect(),
+            unsent: VecDeque::new(),
             next_message: now,
             next_ping: self.market.limits.ping.map(|(every, _)| now + every),
-            next_subscription: 1,
+            next_request: 1,
             unanswered: Vec::new(),
         };
         for first in (0..self.channels.len()).step_by(self.market.limits.at_once) {
@@ -218,8 +219,7 @@ impl Shard {
 
     /// Subscribes to channels that stand beside each other.
     fn subscribe(&self, channels: Vec<usize>, line: &mut Line) {
-        let number = line.next_subscription;
-        line.next_subscription += 1;
+        let number = line.number_request();
         let asked = &self.channels[channels[0]..=channels[channels.len() - 1]];
         line.unsent.extend(self.venue.subscribe(&self.market, asked, number).into_iter().map(Unsent::plain));
         if let Some(last) = line.unsent.back_mut() {
@@ -387,8 +387,7 @@ impl Shard {
                 Order::Ask { channel, ask, failed } => self.ask(Asking { ask, failed, purpose: Purpose::Channel(channel) }, &state.asking),
                 Order::Resubscribe { channel } => {
                     if let Some(line) = &mut line {
-                        let number = line.next_subscription;
-                        line.next_subscription += 1;
+                        let number = line.number_request();
                         line.unsent.push_back(Unsent::plain(self.venue.unsubscribe(&self.market, &self.channels[channel], number)));
                         self.subscribe(vec![channel], line);
                     }
@@ -449,19 +448,13 @@ impl Shard {
             (Ok(payload), Purpose::Fill(open)) => {
                 let Filled { kept, rest, whole } = state.protocol.filled(open.channel, &open.rest, &payload);
                 if !kept.is_empty() {
-                    state.batch.push(Heard {
-                        receive_time: time::now(),
-                        dialect: self.market.dialect,
-                        topic: &asking.ask.topic,
-                        payload: &kept,
-                    });
+                    self.keep(&asking.ask.topic, &kept, state);
                 }
                 open.whole &= whole;
                 match rest {
                     Some(rest) => {
                         open.rest = rest;
-                        let told = venue::Hole { until: open.hole.until, ..rest };
-                        self.teller().tell(What::Filling, open.channel, &told, None, &mut state.batch);
+                        self.teller().tell(What::Filling, open.channel, &rest, None, &mut state.batch);
                         self.fill(open.clone(), state);
                     }
                     None => self.close(open, (!open.whole).then_some("the venue does not have all of it"), state),
@@ -472,17 +465,12 @@ impl Shard {
                 tracing::error!(channel = self.channels[open.channel].name, "{what}; what is missing is lost");
                 self.close(open, Some(&what), state);
             }
-            (Err(Unanswered { what, transient }), Purpose::Channel(channel)) => {
+            (Err(Unanswered { what, transient }), Purpose::Channel(channel) | Purpose::Fill(Open { channel, .. })) => {
                 if !transient && asking.failed == 0 {
                     self.account.error(what.clone());
                 }
                 tracing::warn!(channel = self.channels[*channel].name, failed = asking.failed, "{what}; asking again");
                 asking.failed = if transient { asking.failed.saturating_add(1) } else { u32::MAX };
-                self.ask(asking, &state.asking);
-            }
-            (Err(Unanswered { what, .. }), Purpose::Fill(open)) => {
-                tracing::warn!(channel = self.channels[open.channel].name, failed = asking.failed, "{what}; asking again");
-                asking.failed = asking.failed.saturating_add(1);
                 self.ask(asking, &state.asking);
             }
         }
@@ -548,6 +536,11 @@ impl Unsent {
 }
 
 impl Line {
+    fn number_request(&mut self) -> u64 {
+        self.next_request += 1;
+        self.next_request - 1
+    }
+
     /// Whether every subscription is acknowledged.
     fn is_up(&self) -> bool {
         self.unsent.is_empty() && self.unanswered.is_empty()

@@ -13,6 +13,8 @@ use std::time::Duration;
 use model::instrument::Listing;
 use model::time::Micros;
 use reqwest::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// A market of a venue: a protocol with addresses and limits of its own.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +55,7 @@ pub(super) struct Limits {
 }
 
 /// What a user can want of a venue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
     /// Every trade: `trade`.
@@ -95,22 +97,12 @@ impl Wanted {
         Wanted::VolatilityIndex,
         Wanted::VenueStatus,
     ];
+}
 
-    /// As pipeline files name it.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Wanted::Trade => "trade",
-            Wanted::Book => "book",
-            Wanted::Quote => "quote",
-            Wanted::FundingRate => "funding_rate",
-            Wanted::MarkPrice => "mark_price",
-            Wanted::IndexPrice => "index_price",
-            Wanted::OpenInterest => "open_interest",
-            Wanted::Liquidation => "liquidation",
-            Wanted::LongShortRatio => "long_short_ratio",
-            Wanted::VolatilityIndex => "volatility_index",
-            Wanted::VenueStatus => "venue_status",
-        }
+/// As pipeline files name it.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -166,6 +158,9 @@ pub(super) struct Ask {
     /// What it weighs against the venue's limit.
     pub(super) weight: u32,
 }
+
+/// How often what only requests tell is asked for.
+pub(super) const POLL: Duration = Duration::from_secs(60);
 
 /// Something that is asked for again and again.
 #[derive(Clone, Debug)]
@@ -241,11 +236,6 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
 
     /// What no channel tells of a whole market.
     fn market_polls(&self, _market: &Market, _wanted: Wanted) -> Vec<Poll> {
-        Vec::new()
-    }
-
-    /// What is said first over a connection.
-    fn greeting(&self, _market: &Market) -> Vec<String> {
         Vec::new()
     }
 
@@ -329,7 +319,7 @@ pub(super) enum Order {
 pub(super) struct Filled<'a> {
     /// What of the answer is kept: what was missing and nothing else. Empty where it has nothing of it.
     pub(super) kept: Cow<'a, [u8]>,
-    /// What is to be asked for next; none where nothing is missing any more, or the venue has no more of it.
+    /// The part of the hole that is to be asked for next; none where nothing is missing any more, or the venue has no more of it.
     pub(super) rest: Option<Hole>,
     /// Whether everything that the hole had was there, apart from the rest.
     pub(super) whole: bool,

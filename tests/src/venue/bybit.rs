@@ -17,14 +17,13 @@ const CONNECTION: &str = "cejreaspqfh3sjdnldmg-p";
 
 /// Bybit with one instrument.
 pub struct Bybit {
-    market: Market,
     known: Known,
 }
 
 impl Bybit {
     /// A venue at which this market happens.
     pub fn new(market: Market) -> Bybit {
-        Bybit { known: Known::new(market.clone()), market }
+        Bybit { known: Known::new(market) }
     }
 
     /// The venue's name of a trade. It tells no order.
@@ -80,7 +79,7 @@ impl Speaks for Bybit {
             };
             Event { channel: topic.to_owned(), frame }
         };
-        self.market.happenings.iter().map(event).collect()
+        self.known.market.happenings.iter().map(event).collect()
     }
 
     fn played(&mut self, _event: &Event) {

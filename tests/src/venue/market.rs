@@ -222,8 +222,9 @@ pub struct Known {
     pub book: Book,
     /// The trades, oldest first.
     pub trades: Vec<Trade>,
+    /// All that happens, also what has not yet.
+    pub market: Market,
     next: usize,
-    market: Market,
 }
 
 impl Known {

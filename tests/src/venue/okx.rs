@@ -14,14 +14,13 @@ const MOST: usize = 100;
 
 /// OKX with one instrument.
 pub struct Okx {
-    market: Market,
     known: Known,
 }
 
 impl Okx {
     /// A venue at which this market happens.
     pub fn new(market: Market) -> Okx {
-        Okx { known: Known::new(market.clone()), market }
+        Okx { known: Known::new(market) }
     }
 }
 
@@ -81,7 +80,7 @@ impl Speaks for Okx {
             };
             Event { channel: format!("{name} {ID}"), frame: frame.to_string() }
         };
-        self.market.happenings.iter().map(event).collect()
+        self.known.market.happenings.iter().map(event).collect()
     }
 
     fn connections(&self) -> usize {

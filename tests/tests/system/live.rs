@@ -233,16 +233,7 @@ fn what_was_heard_survives_a_kill() {
     let expected = straight(&SPOT, &speaks);
     let venue = Venue::open(Box::new(speaks), Script { pace: 2, ..Script::default() });
     let listener = SPOT.listener(&venue, "");
-    for kill in 0..5_usize {
-        let mut run = listener.start();
-        let before = venue.seen().connections;
-        until("a connection", || {
-            assert!(run.ended().is_none(), "{}", listener.log());
-            (venue.seen().connections > before).then_some(())
-        });
-        std::thread::sleep(Duration::from_millis(211 * (kill as u64 + 1)));
-        run.kill();
-    }
+    listener.kill(&venue, 5);
     compare(&listener, listener.start(), &expected);
     let doubled = rows(&listener.data(), "SELECT trade_id FROM trades GROUP BY trade_id HAVING count(*) > 1 LIMIT 3");
     assert!(doubled.is_empty(), "{doubled:?}");

@@ -227,16 +227,7 @@ fn is_killed(case: &Case) {
     let expected = Expected::of(case, &market);
     let venue = Venue::open((case.speaks)(market), Script { pace: 1, ..Script::default() });
     let listener = Listener::new(case.source, case.market, case.symbol, &venue, case.more);
-    for kill in 0..4_u64 {
-        let mut run = listener.start();
-        let before = venue.seen().connections;
-        until("a connection", || {
-            assert!(run.ended().is_none(), "{}", listener.log());
-            (venue.seen().connections > before).then_some(())
-        });
-        std::thread::sleep(Duration::from_millis(211 * (kill + 1)));
-        run.kill();
-    }
+    listener.kill(&venue, 4);
     expected.compare(&listener, listener.start());
 }
 
