@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tests::program::{Output, finish, marketprism, program, root, rows};
+use tests::venue::market::Market;
+use tests::venue::okx::Okx;
+use tests::venue::{Script, Venue};
 
 /// The example pipelines, as paths from the root of the repository.
 fn examples() -> Vec<String> {
@@ -277,6 +280,41 @@ fn sql_answers_in_every_format() {
     let csv_file = folder.path().join("answers.csv");
     sql(&data, query, &["--format", "csv", "--output", csv_file.to_str().unwrap()]).expect_success();
     assert_eq!(std::fs::read_to_string(csv_file).unwrap(), csv);
+}
+
+#[test]
+fn venues_and_their_instruments_are_listed() {
+    let listed = |more: &[&str]| -> Vec<Value> {
+        let output = marketprism(more.iter().copied().chain(["--format", "json"])).expect_success();
+        serde_json::from_str(&output).unwrap()
+    };
+    let venues = listed(&["venues"]);
+    let spot = venues.iter().find(|row| row["venue"] == "okx" && row["market"] == "spot").expect("OKX has spot");
+    assert_eq!((&spot["kinds"], &spot["dialect"]), (&"trade book quote venue_status".into(), &"okx".into()));
+    let venue = Venue::open(Box::new(Okx::new(Market::new(1, 1))), Script::default());
+    let url = venue.rest_url();
+    let instruments = ["instruments", "--venue", "okx", "--market", "spot", "--rest-url", &url];
+    for symbols in [&[][..], &["BTC-*"], &["BTC-USDT"]] {
+        let found = listed(&[&instruments, symbols].concat());
+        let [row] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((&row["symbol"], &row["venue_symbol"], &row["tick_size"]), (&"BTC-USDT".into(), &"BTC-USDT".into(), &"0.1".into()));
+    }
+    let cases: [(&[&str], &str); 6] = [
+        (&["--venue", "nowhere"], "error: nowhere: there is no venue `nowhere`; the venues are `binance`, `okx`, `bybit`"),
+        (
+            &["--venue", "okx", "--market", "moon"],
+            "error: okx: there is no market `moon`; the markets are `spot`, `swap`, `futures`, `option`",
+        ),
+        (&["--venue", "okx", "--market", "spot", "--rest-url", &url, "ETH-*"], "`ETH-*` matches no instrument that `spot` list"),
+        (&["--venue", "okx", "--market", "spot", "["], "write it like `BTC-USDT`, `BTC-*` or `*`"),
+        (&["--venue", "okx", "--rest-url", "nowhere"], "`nowhere` is no address"),
+        (&["--venue", "okx", "--proxy", "nowhere"], "`nowhere` is no HTTP proxy"),
+    ];
+    for (more, expected) in cases {
+        let output = marketprism(["instruments"].into_iter().chain(more.iter().copied()));
+        assert_eq!((output.status, output.stdout.as_str()), (Some(1), ""), "{more:?}");
+        assert!(output.stderr.contains(expected), "{more:?}: {}", output.stderr);
+    }
 }
 
 #[test]
