@@ -67,7 +67,7 @@ pub async fn instruments(question: Question) -> Result<RecordBatch, SourceError>
         let known: Vec<String> = all().iter().map(|venue| format!("`{}`", venue.name())).collect();
         wrong(format!("there is no venue `{}`", question.venue), format!("the venues are {}", known.join(", ")))
     })?;
-    // The options of a source that asks the same; of what is irrelevant to a listing.
+    // A source that asks the same; which kinds it wants does not matter to a listing.
     let mut options = json!({
         "markets": question.markets,
         "symbols": question.symbols,

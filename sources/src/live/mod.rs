@@ -301,7 +301,8 @@ impl Source for Live {
         let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, &inbox, &account, &place));
         writes.map_err(|error| self.unable(error.to_string(), "see how many threads the system allows"))?;
         let mut shards = self.shards(&cx, asked, &instruments, &out);
-        let holds = recover(&mut shards, &folder, *tail.borrow(), cx.from.as_ref())?;
+        let Recovered { holds, mut given_up } = recover(&mut shards, &folder, *tail.borrow(), cx.from.as_ref())?;
+        out.send(&mut given_up).await;
         let mut listening = JoinSet::new();
         self.poll(asked, &instruments, &out, &mut listening);
         for Recovering { shard, protocol, gaps } in shards {
@@ -457,9 +458,16 @@ struct Recovering {
     gaps: Gaps,
 }
 
+/// What an earlier run has left.
+struct Recovered {
+    /// The holes at the position that is gone on from.
+    holds: Holds,
+    /// What tells that holes which nobody listens to any more are lost.
+    given_up: Batch,
+}
+
 /// Lets what listens know what an earlier run heard and missed, as far as it is still there: so what was missed in between is noticed.
-/// Returns the holes at the position that is gone on from.
-fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail, from: Option<&Position>) -> Result<Holds, SourceError> {
+fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail, from: Option<&Position>) -> Result<Recovered, SourceError> {
     let mut cursor = Cursor::open(folder, None, tail)?;
     let (mut holds, mut before) = (Holds::default(), Holds::default());
     let mut orders = Vec::new();
@@ -475,11 +483,15 @@ fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail, from: Option<&P
         }
     };
     while cursor.take(tail, &mut tell)? {}
-    for Recovering { shard, protocol, gaps } in shards {
+    for Recovering { shard, protocol, gaps } in &mut *shards {
         gaps.recall(&holds, &shard.market, &shard.channels);
         protocol.taken_over();
     }
-    Ok(before)
+    let listens =
+        |shard: &Shard, market: &str, name: &str| shard.market.name == market && shard.channels.iter().any(|channel| channel.name == name);
+    let mut given_up = Batch::default();
+    holds.give_up(|market, name| shards.iter().any(|recovering| listens(&recovering.shard, market, name)), &mut given_up);
+    Ok(Recovered { holds: before, given_up })
 }
 
 /// Writes what comes to the spool, as much at once as there is, until nothing comes any more.

@@ -326,12 +326,14 @@ impl Shard {
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
         };
         let said = state.protocol.hear(line.number, payload, &mut state.orders);
-        let followed = match &said {
-            Said::Data(channel) => matches!(self.channels[*channel].tells, Tells::Trades | Tells::Book),
-            _ => false,
+        // What nobody follows is known by its bytes.
+        let by_bytes = match &said {
+            Said::Data(channel) => !matches!(self.channels[*channel].tells, Tells::Trades | Tells::Book),
+            Said::Other | Said::Refused => true,
+            Said::Part(..) | Said::Nothing | Said::Subscribed(_) | Said::Listening(_) => false,
         };
         if let Some((until, seen)) = &mut state.twice
-            && !followed
+            && by_bytes
         {
             if *until < line.heard {
                 state.twice = None;

@@ -99,6 +99,17 @@ impl Batch {
         heard.write(&mut self.bytes);
     }
 
+    /// Its frames.
+    #[cfg(test)]
+    pub(super) fn heard(&self) -> impl Iterator<Item = Heard<'_>> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (heard, length) = Heard::first(rest).ok()??;
+            rest = &rest[length..];
+            Some(heard)
+        })
+    }
+
     /// Appends another, which is empty then.
     pub(super) fn append(&mut self, other: &mut Batch) {
         if self.frames == 0 {
