@@ -43,10 +43,19 @@ pub struct Reject {
     pub detail: String,
 }
 
+/// The most that is kept of the detail of a refusal, in bytes.
+const LONGEST: usize = 2_048;
+
 impl Reject {
-    /// A refusal.
+    /// A refusal. Of a detail that is too long to read, because the offending value is, its begin and its end are kept.
     pub fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Reject { reason, detail: detail.into() }
+        let mut detail = detail.into();
+        if detail.len() > LONGEST {
+            let begin = detail.floor_char_boundary(LONGEST / 2);
+            let end = detail.ceil_char_boundary(detail.len() - LONGEST / 2);
+            detail.replace_range(begin..end, " […] ");
+        }
+        Reject { reason, detail }
     }
 }
 
@@ -127,4 +136,18 @@ records! {
     venue_status: VenueStatusBuilder = VENUE_STATUS,
     /// Gaps of live sources.
     gap: GapBuilder = GAP,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_detail_without_end_the_begin_and_the_end_are_kept() {
+        let short = "unknown variant `x` at line 1 column 4";
+        assert_eq!(Reject::new("malformed", short).detail, short);
+        let long = Reject::new("malformed", format!("unknown variant `{}` at line 1 column 4", "é".repeat(10_000))).detail;
+        assert!(long.len() < LONGEST + 10, "{} bytes", long.len());
+        assert!(long.starts_with("unknown variant `é") && long.contains("é […] é") && long.ends_with("é` at line 1 column 4"), "{long}");
+    }
 }
