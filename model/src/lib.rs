@@ -10,6 +10,7 @@
 
 pub mod account;
 pub mod batch;
+pub mod book;
 pub mod columns;
 pub mod crash;
 pub mod decimal;

@@ -42,7 +42,7 @@ pub const NAME: &str = "price_spike";
 const NORMAL: f64 = 1.4826;
 
 /// Prices beyond are judged as if they were this: differences must fit.
-const MOST: i128 = crate::book::levels::MAX_UNITS;
+const MOST: i128 = model::book::levels::MAX_UNITS;
 
 /// Options of `price_spike`: trades far from the median price of a rolling window.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -102,8 +102,8 @@ mod tests {
     use model::kinds::BookMetricsRows;
 
     use super::*;
-    use crate::book::levels::Side;
     use crate::cause::Cause;
+    use model::book::levels::Side;
 
     fn d(text: &str) -> Decimal {
         text.parse().unwrap()

@@ -20,8 +20,6 @@ use serde::Deserialize;
 use crate::dataflow::{Route, Stage, keyed};
 use crate::{Context, Operator, Stream};
 
-pub mod checksum;
-pub mod levels;
 pub mod metrics;
 pub mod operator;
 pub mod oracle;

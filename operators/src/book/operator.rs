@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use arrow::array::RecordBatch;
+use model::book::levels::Side;
 use model::kinds::{
     BOOK_EVENT, BOOK_METRICS, BOOK_SNAPSHOT, BookEvent, BookEventBuilder, BookMetricsBuilder, BookSnapshot, BookSnapshotBuilder,
 };
@@ -10,7 +11,6 @@ use model::time::Micros;
 use model::{Batch, Decimal, Origin, Progress};
 use serde::{Deserialize, Serialize};
 
-use super::levels::Side;
 use super::rows::{Row, View, by_origin, in_source_order};
 use super::sampling::Sampling;
 use super::state::{Book, Happening, Machine, Watch};

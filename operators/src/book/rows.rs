@@ -1,13 +1,11 @@
 //! Rows of several kinds in the order of their source, as the state machine takes them.
 
-use arrow::array::{DictionaryArray, Int64Array};
-use arrow::datatypes::Int32Type;
+use model::book::checksum::Checksum;
+use model::book::levels::Levels;
 use model::columns::{self, integer, number, numbers};
 use model::kinds::{BOOK_DELTA, BOOK_SNAPSHOT, BookDeltaRows, BookSnapshotRows, QuoteRows};
 use model::{Batch, Origin};
 
-use super::checksum::Checksum;
-use super::levels::Levels;
 use super::oracle::Quote;
 use super::rules::Span;
 use super::state::{Delta, Snapshot};
@@ -65,7 +63,7 @@ impl<'a> View<'a> {
                     (None, None) => None,
                     _ => return Err("it has one of the numbers of its first and last update, but not the other".into()),
                 };
-                let checksum = checksum(rows.venue, row, [rows.checksum, rows.price_digits, rows.quantity_digits])?;
+                let checksum = Checksum::of_row(rows.venue, row, [rows.checksum, rows.price_digits, rows.quantity_digits])?;
                 let bids =
                     Levels::new(numbers(rows.bid_prices, row), numbers(rows.bid_quantities, row)).map_err(|e| format!("bids: {e}"))?;
                 let asks =
@@ -78,7 +76,7 @@ impl<'a> View<'a> {
                     Levels::new(numbers(rows.bid_prices, row), numbers(rows.bid_quantities, row)).map_err(|e| format!("bids: {e}"))?;
                 let asks =
                     Levels::new(numbers(rows.ask_prices, row), numbers(rows.ask_quantities, row)).map_err(|e| format!("asks: {e}"))?;
-                let checksum = checksum(rows.venue, row, [rows.checksum, rows.price_digits, rows.quantity_digits])?;
+                let checksum = Checksum::of_row(rows.venue, row, [rows.checksum, rows.price_digits, rows.quantity_digits])?;
                 let depth = integer(rows.depth, row).map(|depth| usize::try_from(depth).map_err(|_| format!("the depth is {depth}")));
                 Row::Snapshot(Snapshot {
                     cause,
@@ -104,13 +102,6 @@ impl<'a> View<'a> {
             },
         })
     }
-}
-
-/// The checksum of a row, which stands in three columns: the sum, and the fraction digits of prices and sizes.
-fn checksum(venue: &DictionaryArray<Int32Type>, row: usize, [sum, price, quantity]: [&Int64Array; 3]) -> Result<Option<Checksum>, String> {
-    let Some(sum) = integer(sum, row) else { return Ok(None) };
-    let digits = integer(price, row).zip(integer(quantity, row));
-    Checksum::of(columns::label(venue, row).unwrap_or_default(), sum, digits).map(Some)
 }
 
 /// The rows of batches of one origin, as (batch, row), in the order of their frames. A row without a frame stays

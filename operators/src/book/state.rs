@@ -20,11 +20,11 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use model::Decimal;
+use model::book::checksum::{Checksum, Mismatch};
+use model::book::levels::{Levels, Side};
 use model::time::Micros;
 use serde::{Deserialize, Serialize};
 
-use super::checksum::{Checksum, Mismatch};
-use super::levels::{Levels, Side};
 use super::oracle::{Oracle, Quote};
 use super::rules::{Fit, Span, begins_anew};
 use crate::cause::Cause;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 use config::component;
+use model::book::levels::Side;
 use model::kinds::{
     BOOK_DELTA, BOOK_SNAPSHOT, BookDelta, BookDeltaBuilder, BookEventRows, BookMetricsRows, BookSnapshot, BookSnapshotBuilder,
     BookSnapshotRows, DeadLetterRows, QUOTE, Quote, QuoteBuilder, TRADE,
@@ -16,7 +17,6 @@ use model::{Account, Batch, Decimal, Kind, Message, Origin, Progress, columns};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::levels::Side;
 use super::*;
 use crate::{Advance, Keyed, Output};
 

@@ -13,12 +13,15 @@
 
 use std::fmt::{self, Write};
 
+use arrow::array::{DictionaryArray, Int64Array};
+use arrow::datatypes::Int32Type;
 use crc32fast::Hasher;
-use model::Decimal;
-use model::decimal::SCALE;
 use serde::{Deserialize, Serialize};
 
 use super::levels::Side;
+use crate::Decimal;
+use crate::columns::{integer, label};
+use crate::decimal::SCALE;
 
 /// How a venue works out its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,20 @@ impl Checksum {
         // With sign or without, it is the same 32 bits.
         let bits = u32::try_from(sum).or_else(|_| i32::try_from(sum).map(i32::cast_unsigned));
         bits.map(|bits| Checksum { rule, bits }).map_err(|_| format!("the checksum {sum} has more than 32 bits"))
+    }
+
+    /// The checksum of a row, which stands in three columns: the sum, and the fraction digits of prices and sizes.
+    ///
+    /// # Errors
+    /// It is none of this venue's.
+    pub fn of_row(
+        venue: &DictionaryArray<Int32Type>,
+        row: usize,
+        [sum, price, quantity]: [&Int64Array; 3],
+    ) -> Result<Option<Self>, String> {
+        let Some(sum) = integer(sum, row) else { return Ok(None) };
+        let digits = integer(price, row).zip(integer(quantity, row));
+        Checksum::of(label(venue, row).unwrap_or_default(), sum, digits).map(Some)
     }
 
     /// Whether it is that of a book; else the checksum of the book.

@@ -32,10 +32,10 @@ impl<'a> Levels<'a> {
             return Err(format!("{} prices but {} sizes", prices.len(), sizes.len()));
         }
         if let Some(size) = sizes.iter().find(|s| **s < 0) {
-            return Err(format!("the size {} is negative", model::Decimal::from_units(*size)));
+            return Err(format!("the size {} is negative", crate::Decimal::from_units(*size)));
         }
         match prices.iter().chain(sizes).find(|n| !(-MAX_UNITS..=MAX_UNITS).contains(*n)) {
-            Some(number) => Err(format!("{} is too large for a price or size", model::Decimal::from_units(*number))),
+            Some(number) => Err(format!("{} is too large for a price or size", crate::Decimal::from_units(*number))),
             None => Ok(Levels { prices, sizes }),
         }
     }
