@@ -32,6 +32,12 @@ fn depth(levels: usize) -> Option<i64> {
     DEPTHS.into_iter().find(|depth| levels <= *depth)
 }
 
+/// The depth that was asked for: behind the symbol in a topic, `BTC/USD@book-1000`, as the first protocol calls its channels.
+fn asked(topic: &str) -> Option<i64> {
+    let (_, channel) = topic.split_once('@')?;
+    channel.strip_prefix("book-")?.parse().ok().filter(|depth| *depth > 0)
+}
+
 /// The data of a message.
 #[derive(Debug)]
 pub(super) struct Channel<'a> {
@@ -108,7 +114,8 @@ impl Channel<'_> {
             some_time(event_time, self.frame)?;
             let listing = find(event, "symbol", self.symbols)?;
             if let (Pass::Push, Some(builder)) = (pass, &mut records.book_snapshot) {
-                builder.push(snapshot(self.frame, listing, self.book, event_time, depth(self.book.longest()), checked));
+                let depth = self.frame.topic.and_then(asked).or_else(|| depth(self.book.longest()));
+                builder.push(snapshot(self.frame, listing, self.book, event_time, depth, checked));
             }
         } else {
             let event_time = event.timestamp("timestamp")?;
@@ -245,7 +252,20 @@ fn checksum(event: Event<'_, Members>) -> Result<Option<i64>, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use super::depth;
+    use super::{asked, depth};
+
+    #[test]
+    fn a_topic_may_tell_the_depth() {
+        for (topic, expected) in [
+            ("BTC/USD@book-1000", Some(1_000)),
+            ("BTC/USD@book-10", Some(10)),
+            ("BTC/USD@book-0", None),
+            ("BTC/USD@book", None),
+            ("BTC/USD", None),
+        ] {
+            assert_eq!(asked(topic), expected, "{topic}");
+        }
+    }
 
     #[test]
     fn the_depth_is_the_smallest_that_holds_the_book() {
