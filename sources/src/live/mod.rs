@@ -391,12 +391,14 @@ impl Live {
             let base = self.options.url.of(market.name).unwrap_or(market.socket);
             for (number, channels) in self.channels(market, instruments).into_iter().enumerate() {
                 let protocol = self.venue.protocol(market, &channels);
+                let topics = channels.iter().map(|channel| self.venue.topic(market, channel)).collect();
                 let shard = Shard {
                     name: format!("{}, {}, connection {}", cx.node, market.name, number + 1),
                     market: *market,
                     address: format!("{base}{}", channels[0].route),
                     venue: self.venue.clone(),
                     channels,
+                    topics,
                     dialer: dialer.clone(),
                     rest: rest.clone(),
                     out: out.clone(),
@@ -476,7 +478,9 @@ fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail, from: Option<&P
         if from.is_some_and(|from| number <= from.offset) {
             before.hear(number, &heard);
         }
-        let listens = |recovering: &&mut Recovering| heard.topic.is_empty() && recovering.shard.market.dialect == heard.dialect;
+        // What was asked for by a request is no frame of a channel.
+        let of_channel = |shard: &Shard| heard.topic.is_empty() || shard.topics.iter().any(|topic| topic == heard.topic);
+        let listens = |Recovering { shard, .. }: &&mut Recovering| shard.market.dialect == heard.dialect && of_channel(shard);
         for Recovering { protocol, .. } in shards.iter_mut().filter(listens) {
             protocol.hear(0, heard.payload, &mut orders);
             orders.clear();

@@ -56,6 +56,8 @@ pub(super) struct Shard {
     pub(super) address: String,
     pub(super) venue: Arc<dyn Venue>,
     pub(super) channels: Vec<Channel>,
+    /// What the frames of each channel were asked for.
+    pub(super) topics: Vec<String>,
     pub(super) dialer: Arc<Dialer>,
     pub(super) rest: Rest,
     pub(super) out: Sender,
@@ -100,7 +102,7 @@ struct Line {
 /// A message that is to be sent.
 struct Unsent {
     text: String,
-    /// The subscription that it ends.
+    /// The subscription that it begins.
     subscribes: Option<Subscription>,
 }
 
@@ -221,9 +223,11 @@ impl Shard {
     fn subscribe(&self, channels: Vec<usize>, line: &mut Line) {
         let number = line.number_request();
         let asked = &self.channels[channels[0]..=channels[channels.len() - 1]];
+        let before = line.unsent.len();
         line.unsent.extend(self.venue.subscribe(&self.market, asked, number).into_iter().map(Unsent::plain));
-        if let Some(last) = line.unsent.back_mut() {
-            last.subscribes = Some(Subscription { number, channels, by: line.opened });
+        // Where it takes several messages, the first may be acknowledged before the last is sent.
+        if let Some(first) = line.unsent.get_mut(before) {
+            first.subscribes = Some(Subscription { number, channels, by: line.opened });
         }
     }
 
@@ -341,11 +345,15 @@ impl Shard {
                 return Ok(());
             }
         }
-        let mut kept = Some(Cow::Borrowed(payload));
+        let (mut kept, mut topic) = (Some(Cow::Borrowed(payload)), "");
         match said {
-            Said::Data(channel) => state.habits[channel].note(line.heard),
+            Said::Data(channel) => {
+                state.habits[channel].note(line.heard);
+                topic = &self.topics[channel];
+            }
             Said::Part(channel, part) => {
                 state.habits[channel].note(line.heard);
+                topic = &self.topics[channel];
                 kept = Some(Cow::Owned(part));
             }
             Said::Nothing => kept = None,
@@ -368,7 +376,7 @@ impl Shard {
         // A hole is told before what lies behind it.
         self.obey(Some(line), state);
         if let Some(payload) = kept {
-            self.keep("", &payload, state);
+            self.keep(topic, &payload, state);
         }
         Ok(())
     }
@@ -484,7 +492,8 @@ impl Shard {
             return Ok(());
         }
         let Some(Unsent { text, subscribes }) = line.unsent.pop_front() else { return Ok(()) };
-        line.socket.send(Message::text(text)).await.map_err(|error| error.to_string())?;
+        let message = if text.is_empty() { Message::Ping(Bytes::new()) } else { Message::text(text) };
+        line.socket.send(message).await.map_err(|error| error.to_string())?;
         let now = Instant::now();
         line.next_message = now + self.market.limits.message_pause;
         line.unanswered.extend(subscribes.map(|subscription| Subscription { by: now + self.patience.acknowledgement, ..subscription }));

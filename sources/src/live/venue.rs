@@ -46,7 +46,7 @@ pub(super) struct Limits {
     pub(super) lifetime: Duration,
     /// The longest that a connection says nothing at all, not even a ping.
     pub(super) silence: Duration,
-    /// What a connection is told again and again so that the venue keeps it, and how often.
+    /// What a connection is told again and again so that the venue keeps it, and how often. An empty text is a ping of WebSocket's own.
     pub(super) ping: Option<(Duration, &'static str)>,
     /// What all requests of a window may weigh.
     pub(super) weight: u32,
@@ -237,6 +237,12 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
     /// What no channel tells of a whole market.
     fn market_polls(&self, _market: &Market, _wanted: Wanted) -> Vec<Poll> {
         Vec::new()
+    }
+
+    /// What a channel's frames were asked for, as far as their bytes do not say and the dialect needs it: see
+    /// [`FrameRef::topic`](model::dialect::FrameRef::topic).
+    fn topic(&self, _market: &Market, _channel: &Channel) -> String {
+        String::new()
     }
 
     /// The messages that subscribe to channels, with the number that their acknowledgement carries, where it carries one.
