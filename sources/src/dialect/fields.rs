@@ -81,7 +81,7 @@ impl<K> Default for Fields<K> {
 
 impl<K: Keys> Fields<K> {
     /// Notes the members of a frame that is one object.
-    pub(super) fn frame(&mut self, text: &[u8]) -> Scan<()> {
+    pub(crate) fn frame(&mut self, text: &[u8]) -> Scan<()> {
         self.present = 0;
         let mut scanner = Scanner::new(text)?;
         scanner.letters(|s, member| self.note(s, member))?;

@@ -42,6 +42,7 @@ mod cut;
 mod follow;
 mod gaps;
 mod inbox;
+mod kraken;
 mod okx;
 mod poll;
 mod reader;
@@ -49,6 +50,7 @@ mod rest;
 mod socket;
 mod spool;
 mod venue;
+mod witness;
 
 pub use catalogue::{Question, instruments, venues};
 use connect::Dialer;
@@ -170,7 +172,7 @@ fn names(markets: &[Market]) -> String {
 
 /// Declares the source of each venue.
 macro_rules! sources {
-    ($( $(#[$doc:meta])+ $source:ident: $venue:expr, $type:literal, markets $markets:literal; )+) => {
+    ($( $(#[$doc:meta])+ $source:ident: $venue:expr, $type:literal, markets $markets:literal, symbols $symbols:literal, kinds $kinds:literal; )+) => {
         $(
             $(#[$doc])+
             #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -180,8 +182,7 @@ macro_rules! sources {
             impl Component<dyn Source> for $source {
                 const TYPE: &'static str = $type;
                 const EXAMPLE: &'static str = concat!(
-                    "[sources.", $type, "]\ntype = \"", $type, "\"\nmarkets = ", $markets, "\nsymbols = [\"BTC-USDT\", \"ETH-*\"]\n",
-                    "kinds = [\"trade\", \"book\", \"quote\", \"funding_rate\", \"open_interest\", \"liquidation\", \"long_short_ratio\"]\n",
+                    "[sources.", $type, "]\ntype = \"", $type, "\"\nmarkets = ", $markets, "\nsymbols = ", $symbols, "\nkinds = ", $kinds, "\n",
                 );
 
                 fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Source>> {
@@ -201,13 +202,28 @@ macro_rules! sources {
 sources! {
     /// Frames of Binance, live: the streams of its spot, USD-M (`usdm`) and COIN-M (`coinm`) markets, and what only its requests
     /// tell. Every frame is kept on disk until what comes of it is stored.
-    Binance: binance::Binance, "binance", markets r#"["spot", "usdm"]"#;
+    Binance: binance::Binance, "binance",
+        markets r#"["spot", "usdm"]"#,
+        symbols r#"["BTC-USDT", "ETH-*"]"#,
+        kinds r#"["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]"#;
     /// Frames of OKX, live: the channels of its markets `spot`, `swap` (perpetuals), `futures` and `option`, and what only its requests
     /// tell. Every frame is kept on disk until what comes of it is stored.
-    Okx: okx::Okx, "okx", markets r#"["spot", "swap"]"#;
+    Okx: okx::Okx, "okx",
+        markets r#"["spot", "swap"]"#,
+        symbols r#"["BTC-USDT", "ETH-*"]"#,
+        kinds r#"["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]"#;
     /// Frames of Bybit, live: the topics of its markets `spot`, `linear`, `inverse` and `option`, and what only its requests tell.
     /// Every frame is kept on disk until what comes of it is stored.
-    Bybit: bybit::Bybit, "bybit", markets r#"["spot", "linear"]"#;
+    Bybit: bybit::Bybit, "bybit",
+        markets r#"["spot", "linear"]"#,
+        symbols r#"["BTC-USDT", "ETH-*"]"#,
+        kinds r#"["trade", "book", "quote", "funding_rate", "open_interest", "liquidation", "long_short_ratio"]"#;
+    /// Frames of Kraken, live: the channels of its markets `spot` and `futures`. Every frame is kept on disk until what comes of it is
+    /// stored.
+    Kraken: kraken::Kraken, "kraken",
+        markets r#"["spot", "futures"]"#,
+        symbols r#"["BTC-USD", "ETH-*"]"#,
+        kinds r#"["trade", "book", "quote", "funding_rate", "open_interest", "liquidation"]"#;
 }
 
 impl Options {

@@ -23,7 +23,9 @@ mod symbols;
 #[cfg(test)]
 pub(super) mod tests;
 
+pub(crate) use channels::Members as SpotMembers;
 pub use futures::KrakenFutures;
+pub(crate) use futures::Members as FuturesMembers;
 pub use listing::{pairs, products};
 pub use spot::Kraken;
 
