@@ -143,6 +143,11 @@ pub struct Market {
 impl Market {
     /// Makes up a market in which so many things happen.
     pub fn new(seed: u64, count: usize) -> Market {
+        Market::with_changes_of(usize::MAX, seed, count)
+    }
+
+    /// Makes up a market in which so many things happen, and a change is of so many levels at most.
+    pub fn with_changes_of(most: usize, seed: u64, count: usize) -> Market {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut below = |n: u64| u64::from(random.next_u32()) % n;
         let mut book = Book { number: CHANGES, time: BEGIN, bids: BTreeMap::new(), asks: BTreeMap::new() };
@@ -182,6 +187,7 @@ impl Market {
                 let stale: Vec<u64> = prices.into_iter().filter(|price| price.abs_diff(best) > 80).collect();
                 levels.extend(stale.into_iter().filter(|stale| *stale != price).map(|price| (price, 0)));
             }
+            levels.truncate(most);
             book.change(&change);
             Happening::Change(change)
         });

@@ -25,6 +25,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub mod binance;
 pub mod bybit;
+pub mod kraken;
 pub mod market;
 pub mod okx;
 
@@ -66,6 +67,10 @@ pub trait Speaks: Send + 'static {
     fn answer(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String>;
     /// An answer for a book that is older than everything that was played.
     fn stale(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String>;
+    /// An event with the checksum of another book, where it carries one.
+    fn forged(&self, _event: &Event) -> Option<String> {
+        None
+    }
 }
 
 /// How a venue misbehaves towards those who listen to the channel of an event.
@@ -95,6 +100,8 @@ pub enum Fault {
     Oversize,
     /// Half of it is sent, and the connection is cut.
     Partial,
+    /// Its checksum is that of another book, where it carries one.
+    Forge,
 }
 
 /// How a venue acknowledges.
@@ -374,6 +381,10 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                         return mute(socket).await;
                     }
                     Some(Fault::Oversize) => socket.send(Message::text("x".repeat(40 << 20))).await?,
+                    Some(Fault::Forge) => {
+                        let forged = lock(world).speaks.forged(&event);
+                        socket.feed(forged.map_or(text, Message::text)).await?;
+                    }
                     Some(Fault::Partial) => {
                         socket.flush().await?;
                         let length = u16::try_from(frame.len()).unwrap_or(u16::MAX).to_be_bytes();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tests::listener::Listener;
 use tests::program::{Running, rows, until};
 use tests::venue::bybit::Bybit;
+use tests::venue::kraken::{Kraken, KrakenFutures};
 use tests::venue::market::{BOOK, Happening, Market, TRADE};
 use tests::venue::okx::Okx;
 use tests::venue::{Acknowledges, Fault, NoAnswer, Script, Seen, Speaks, Venue};
@@ -25,6 +26,10 @@ struct Case {
     trade_id: fn(u64) -> String,
     /// Whether trades are numbered, so that one that is lost is noticed while the connection holds.
     numbered: bool,
+    /// Whether books are: a checksum is of the best levels, and tells only of a change of these that it was lost.
+    numbered_books: bool,
+    /// The most levels that a change has.
+    levels: usize,
     /// Further options: pauses that a real venue asks for are not waited for here.
     more: &'static str,
 }
@@ -33,6 +38,11 @@ impl Case {
     /// How many connections it takes to hear all of an instrument.
     fn connections(&self) -> usize {
         (self.speaks)(Market::new(0, 1)).connections()
+    }
+
+    /// A market for this venue.
+    fn market(&self, seed: u64) -> Market {
+        Market::with_changes_of(self.levels, seed, COUNT)
     }
 }
 
@@ -130,7 +140,7 @@ fn misbehave(case: &Case, market: Market, script: Script, more: &str) -> (Listen
 fn faults(case: &Case, market: &Market, kinds: &[Fault], step: usize) -> Script {
     let places = (step..COUNT - step).step_by(step).enumerate().map(|(i, from)| {
         // Each kind happens to trades and to changes.
-        let trade = case.numbered && (i / kinds.len()).is_multiple_of(2);
+        let trade = case.numbered && (!case.numbered_books || (i / kinds.len()).is_multiple_of(2));
         let is_it = |at: &usize| matches!(market.happenings[*at], Happening::Trade(_)) == trade;
         let at = (from..from + step / 2).find(is_it).expect("both happen all the time");
         (at, kinds[i % kinds.len()])
@@ -140,7 +150,7 @@ fn faults(case: &Case, market: &Market, kinds: &[Fault], step: usize) -> Script 
 
 /// A venue that behaves is heard whole.
 fn behaves(case: &Case) {
-    let (listener, seen) = misbehave(case, Market::new(1, COUNT), Script::default(), "");
+    let (listener, seen) = misbehave(case, case.market(1), Script::default(), "");
     assert_eq!((seen.connections, listener.gaps()), (case.connections(), 0), "{seen:?}\n{}", listener.log());
     assert!(listener.refused().is_empty(), "{:?}", listener.refused());
     assert_eq!(listener.words("gaps", "event"), BTreeSet::new());
@@ -148,7 +158,7 @@ fn behaves(case: &Case) {
 
 /// Frames that are lost, doubled, reordered or late leave no trace in the tables.
 fn frames_go_astray(case: &Case) {
-    let market = Market::new(2, COUNT);
+    let market = case.market(2);
     let kinds = [Fault::Lose, Fault::Duplicate, Fault::Reorder, Fault::Delay(Duration::from_millis(150))];
     let script = faults(case, &market, &kinds, 701);
     let (listener, _) = misbehave(case, market, script, "");
@@ -162,7 +172,7 @@ fn frames_go_astray(case: &Case) {
 
 /// Connections that end in any way are opened again, and what was missed meanwhile is got.
 fn connections_end(case: &Case) {
-    let market = Market::new(3, COUNT);
+    let market = case.market(3);
     let kinds = [Fault::Close, Fault::Reset, Fault::HalfClose, Fault::Mute, Fault::Noise, Fault::Oversize, Fault::Partial];
     let places = (0..kinds.len()).map(|i| 500 + i * 1_600);
     let script = Script { faults: places.zip(kinds).collect(), pace: 2, ..Script::default() };
@@ -179,14 +189,14 @@ fn connections_end(case: &Case) {
 /// Garbage is a dead letter and nothing else.
 fn sends_garbage(case: &Case) {
     let script = Script { faults: [(3_000, Fault::Garbage), (3_001, Fault::Garbage)].into(), ..Script::default() };
-    let (listener, seen) = misbehave(case, Market::new(4, COUNT), script, "");
+    let (listener, seen) = misbehave(case, case.market(4), script, "");
     assert_eq!(seen.connections, case.connections());
     assert_eq!(listener.refused(), ["malformed".to_owned()].into());
 }
 
 /// A venue that refuses to answer is asked again, and not before it says so.
 fn refuses(case: &Case) {
-    let market = Market::new(6, COUNT);
+    let market = case.market(6);
     let answers = [
         NoAnswer::TooMany(StatusCode::TOO_MANY_REQUESTS, Duration::from_secs(1)),
         NoAnswer::Broken,
@@ -207,14 +217,14 @@ fn refuses(case: &Case) {
 fn acknowledges(case: &Case) {
     let acknowledges = [Acknowledges::Never, Acknowledges::Late(Duration::from_millis(700))];
     let script = Script { acknowledges: acknowledges.into(), ..Script::default() };
-    let (listener, seen) = misbehave(case, Market::new(7, COUNT), script, "acknowledge_timeout = \"2s\"");
+    let (listener, seen) = misbehave(case, case.market(7), script, "acknowledge_timeout = \"2s\"");
     assert!(seen.connections > case.connections(), "{seen:?}\n{}", listener.log());
     assert!(listener.log().contains("was not acknowledged"), "{}", listener.log());
 }
 
 /// A connection takes the place of an old one without a seam.
 fn replaces_connections(case: &Case) {
-    let (listener, seen) = misbehave(case, Market::new(8, COUNT), Script { pace: 1, ..Script::default() }, "lifetime = \"2s\"");
+    let (listener, seen) = misbehave(case, case.market(8), Script { pace: 1, ..Script::default() }, "lifetime = \"2s\"");
     let (one, two) = (case.connections(), 2 * case.connections());
     assert!(seen.connections >= two && seen.most > one && seen.most <= two, "{seen:?}\n{}", listener.log());
     assert_eq!(listener.gaps(), 0, "nothing is missed");
@@ -223,7 +233,7 @@ fn replaces_connections(case: &Case) {
 
 /// Killed at any moment, it goes on with what it had heard.
 fn is_killed(case: &Case) {
-    let market = Market::new(9, COUNT);
+    let market = case.market(9);
     let expected = Expected::of(case, &market);
     let venue = Venue::open((case.speaks)(market), Script { pace: 1, ..Script::default() });
     let listener = Listener::new(case.source, case.market, case.symbol, &venue, case.more);
@@ -231,14 +241,30 @@ fn is_killed(case: &Case) {
     expected.compare(&listener, listener.start());
 }
 
+/// A book whose checksum is another's is begun anew, and nothing of the other is stored.
+fn sends_another_checksum(case: &Case) {
+    let market = case.market(10);
+    let is_change = |at: &usize| matches!(market.happenings[*at], Happening::Change(_));
+    let places = (1_000..COUNT - 1_000).step_by(1_500).map(|from| (from..).find(is_change).expect("it changes all the time"));
+    let script = Script { faults: places.map(|at| (at, Fault::Forge)).collect(), pace: 1, ..Script::default() };
+    let (faults, (listener, seen)) = (script.faults.len(), misbehave(case, market, script, ""));
+    assert_eq!(seen.connections, case.connections(), "{seen:?}\n{}", listener.log());
+    assert!(listener.refused().is_empty(), "{:?}", listener.refused());
+    let told = |table: &str, event: &str| {
+        let found = rows(&listener.data(), &format!("SELECT count(*) AS n FROM {table} WHERE event = '{event}'"));
+        found[0]["n"].as_u64().expect("a count") as usize
+    };
+    assert_eq!((told("book_events", "checksum"), told("gaps", "found")), (faults, faults), "{}", listener.log());
+}
+
 macro_rules! venues {
-    ($($name:ident: $case:expr;)*) => { $(
+    ($($name:ident $(+ $more:ident)*: $case:expr;)*) => { $(
         mod $name {
             use super::*;
 
             const CASE: Case = $case;
 
-            venues!(@ behaves frames_go_astray connections_end sends_garbage refuses acknowledges replaces_connections is_killed);
+            venues!(@ behaves frames_go_astray connections_end sends_garbage refuses acknowledges replaces_connections is_killed $($more)*);
         }
     )* };
     (@ $($test:ident)*) => { $(
@@ -257,6 +283,8 @@ venues! {
         speaks: |market| Box::new(Okx::new(market)),
         trade_id: |number| number.to_string(),
         numbered: true,
+        numbered_books: true,
+        levels: usize::MAX,
         more: "connect_pause = \"10ms\"",
     };
     bybit: Case {
@@ -266,6 +294,30 @@ venues! {
         speaks: |market| Box::new(Bybit::new(market)),
         trade_id: Bybit::trade_id,
         numbered: false,
+        numbered_books: true,
+        levels: usize::MAX,
+        more: "connect_pause = \"10ms\"",
+    };
+    kraken + sends_another_checksum: Case {
+        source: "kraken",
+        market: "spot",
+        symbol: "BTC-USD",
+        speaks: |market| Box::new(Kraken::new(market)),
+        trade_id: |number| number.to_string(),
+        numbered: true,
+        numbered_books: false,
+        levels: usize::MAX,
+        more: "connect_pause = \"10ms\"",
+    };
+    kraken_futures: Case {
+        source: "kraken",
+        market: "futures",
+        symbol: "BTC-USD",
+        speaks: |market| Box::new(KrakenFutures::new(market)),
+        trade_id: KrakenFutures::trade_id,
+        numbered: true,
+        numbered_books: true,
+        levels: 1,
         more: "connect_pause = \"10ms\"",
     };
 }
