@@ -12,8 +12,7 @@ use super::venue::{Filled, Hole};
 /// The answer with those elements of a list, in the order sent, that `keep` says; and whether there is any. `path` leads to the list
 /// by the names of members; `*` is the first member that is a list.
 pub(super) fn retain<'a>(answer: &'a [u8], path: &[&str], mut keep: impl FnMut(&'a RawValue) -> bool) -> (Cow<'a, [u8]>, bool) {
-    let Some(list) = list(answer, path) else { return (Cow::Borrowed(&[]), false) };
-    let elements: Vec<&RawValue> = serde_json::from_str(list.get()).unwrap_or_default();
+    let Some((list, elements)) = list(answer, path) else { return (Cow::Borrowed(&[]), false) };
     let all = elements.len();
     let kept: Vec<&str> = elements.into_iter().filter(|element| keep(element)).map(RawValue::get).collect();
     if kept.is_empty() {
@@ -26,6 +25,11 @@ pub(super) fn retain<'a>(answer: &'a [u8], path: &[&str], mut keep: impl FnMut(&
     let end = start + list.get().len();
     let parts = [&answer[..start], b"[", kept.join(",").as_bytes(), b"]", &answer[end..]].concat();
     (Cow::Owned(parts), true)
+}
+
+/// The elements of a list of an answer, by the same path.
+pub(super) fn elements<'a>(answer: &'a [u8], path: &[&str]) -> Vec<&'a RawValue> {
+    list(answer, path).map(|(_, elements)| elements).unwrap_or_default()
 }
 
 /// Cuts an answer to the numbers of a hole, of which this answer should have those from `asked.0` to `asked.1`.
@@ -60,7 +64,8 @@ pub(super) fn member(element: &RawValue, name: &str) -> Option<u64> {
     member.as_u64().or_else(|| member.as_str()?.parse().ok())
 }
 
-fn list<'a>(answer: &'a [u8], path: &[&str]) -> Option<&'a RawValue> {
+/// A list, and its elements.
+fn list<'a>(answer: &'a [u8], path: &[&str]) -> Option<(&'a RawValue, Vec<&'a RawValue>)> {
     let mut at: &RawValue = serde_json::from_slice(answer).ok()?;
     for name in path {
         let members: std::collections::BTreeMap<Cow<'a, str>, &'a RawValue> = serde_json::from_str(at.get()).ok()?;
@@ -69,7 +74,7 @@ fn list<'a>(answer: &'a [u8], path: &[&str]) -> Option<&'a RawValue> {
             name => members.get(name)?,
         };
     }
-    Some(at)
+    Some((at, serde_json::from_str(at.get()).ok()?))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //!   newest part first, because the venue tells the past backwards.
 //! - **Books** begin with a snapshot, and a change names the number of the one before it. Where that breaks, the channel is
 //!   subscribed to anew. A number that becomes smaller is no hole as long as the change names the one before it: so the venue
-//!   begins to count anew.
+//!   begins to count anew. Where a snapshot carries a checksum, which today is zero and says nothing, a [`Witness`] holds the book to it
+//!   and to those that follow.
 //! - What comes again, because the venue repeats it or over a second connection, is dropped.
 //!
 //! Sources: the page on OKX in the manual, section "Live".
@@ -24,6 +25,7 @@ use super::follow::{self, Chain, Heard, Last, Trades};
 use super::venue::{
     Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, POLL, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
 };
+use super::witness::Witness;
 use crate::dialect::digits;
 use crate::dialect::fields::{Event, Fields};
 use crate::dialect::json::Value;
@@ -232,7 +234,8 @@ impl Venue for Okx {
             by_id.entry(id.into()).or_default().push((name.into(), number));
         }
         let channels = channels.iter().map(|channel| Followed { id: channel.symbol().into(), state: State::of(channel.tells) }).collect();
-        Box::new(Listener { by_id, channels, outer: Fields::default(), element: Fields::default(), items: Vec::new() })
+        let witness = Witness::new(SPOT.dialect);
+        Box::new(Listener { by_id, channels, witness, outer: Fields::default(), element: Fields::default(), items: Vec::new() })
     }
 
     fn verdict(&self, status: StatusCode, answer: &[u8]) -> Verdict {
@@ -251,6 +254,7 @@ struct Listener {
     /// Channels by the id of what they tell of, each with the venue's name of it.
     by_id: HashMap<Box<str>, Vec<(Box<str>, usize)>, ahash::RandomState>,
     channels: Vec<Followed>,
+    witness: Witness,
     outer: Fields<Envelope>,
     element: Fields<Members>,
     items: Vec<Value>,
@@ -262,7 +266,15 @@ struct Followed {
 }
 
 /// How far a channel has come.
-type State = follow::State<Trades, Chain>;
+type State = follow::State<Trades, Book>;
+
+/// A book.
+#[derive(Clone, Copy, Debug, Default)]
+struct Book {
+    chain: Chain,
+    /// Whether it began with a checksum.
+    summed: bool,
+}
 
 impl Listener {
     /// The channel that a frame names, of those that are listened to.
@@ -316,12 +328,24 @@ impl Protocol for Listener {
                 Some(id) => trades.hear(id, Last { number: id, time }),
                 None => Heard::New,
             },
-            State::Book(book) => match (number("seqId"), number("prevSeqId")) {
-                (Some(last), Some(previous)) => book.change(line, previous, Last { number: last, time }),
-                // A snapshot continues nothing: −1.
-                (Some(last), None) => book.snapshot(line, Last { number: last, time }),
-                (None, _) => Heard::New,
-            },
+            State::Book(book) => {
+                let heard = match (number("seqId"), number("prevSeqId")) {
+                    (Some(last), Some(previous)) => book.chain.change(line, previous, Last { number: last, time }),
+                    // A snapshot continues nothing: −1.
+                    (Some(last), None) => {
+                        book.summed = digits("checksum").is_some_and(|sum| sum != 0);
+                        book.chain.snapshot(line, Last { number: last, time })
+                    }
+                    (None, _) => Heard::New,
+                };
+                match heard {
+                    Heard::New if book.summed && !self.witness.agrees(channel, "", frame) => {
+                        book.summed = false;
+                        Heard::Behind(Hole { numbers: None, since: time, until: time })
+                    }
+                    heard => heard,
+                }
+            }
         };
         heard.said(channel, anew, orders)
     }

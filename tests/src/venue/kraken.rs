@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::market::{BEGIN, Book, Change, Happening, Known, Market, Trade, fixed};
+use super::market::{BEGIN, Book, Change, Happening, Known, Market, Trade, crc32, fixed};
 use super::{Event, Reply, Speaks};
 
 /// The pair, as the second protocol names it.
@@ -67,9 +67,7 @@ fn checksum(book: &Book) -> u32 {
     let bare = |number: String| number.replace('.', "").trim_start_matches('0').to_owned();
     let level = |(price, thousandths): (u64, u64)| bare(fixed(price, 1)) + &bare(size(thousandths));
     let best = |levels: Vec<(u64, u64)>| levels.into_iter().take(10).map(level).collect::<String>();
-    let text = best(book.asks()) + &best(book.bids());
-    let step = |sum: u32, _| if sum & 1 == 1 { sum >> 1 ^ 0xEDB8_8320 } else { sum >> 1 };
-    !text.bytes().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(byte), step))
+    crc32(&(best(book.asks()) + &best(book.bids())))
 }
 
 fn levels(levels: &[(u64, u64)]) -> String {

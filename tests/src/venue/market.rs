@@ -131,6 +131,12 @@ pub fn fixed(units: u64, digits: u32) -> String {
     format!("{}.{:0width$}", units / one, units % one, width = digits as usize)
 }
 
+/// The CRC-32 of a text, which venues use for checksums of books.
+pub fn crc32(text: &str) -> u32 {
+    let step = |sum: u32, _| if sum & 1 == 1 { sum >> 1 ^ 0xEDB8_8320 } else { sum >> 1 };
+    !text.bytes().fold(!0, |sum, byte| (0..8).fold(sum ^ u32::from(byte), step))
+}
+
 /// A market from its beginning to its end.
 #[derive(Clone, Debug)]
 pub struct Market {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::market::{Book, Change, Happening, Known, Market, Trade, fixed};
+use super::market::{Book, Change, Happening, Known, Market, Trade, crc32, fixed, price_text, size_text};
 use super::{Event, Reply, Speaks};
 
 /// The venue's id of the instrument.
@@ -15,12 +15,39 @@ const MOST: usize = 100;
 /// OKX with one instrument.
 pub struct Okx {
     known: Known,
+    /// Whether books carry checksums, as they did once; zero stands for none.
+    sums: bool,
 }
 
 impl Okx {
     /// A venue at which this market happens.
     pub fn new(market: Market) -> Okx {
-        Okx { known: Known::new(market) }
+        Okx { known: Known::new(market), sums: false }
+    }
+
+    /// The same with checksums.
+    pub fn with_checksums(market: Market) -> Okx {
+        Okx { sums: true, ..Okx::new(market) }
+    }
+
+    /// The checksum of a book: CRC-32, with sign, of the best 25 levels, bids and asks by turns.
+    fn checksum(&self, book: &Book) -> i32 {
+        if !self.sums {
+            return 0;
+        }
+        let (bids, asks) = (book.bids(), book.asks());
+        let level = |(price, size): &(u64, u64)| format!("{}:{}", price_text(*price), size_text(*size));
+        let words: Vec<String> = (0..25).flat_map(|i| [bids.get(i), asks.get(i)]).flatten().map(level).collect();
+        crc32(&words.join(":")).cast_signed()
+    }
+
+    fn snapshot(&self) -> String {
+        let book = &self.known.book;
+        let data = json!({
+            "asks": levels(&book.asks()), "bids": levels(&book.bids()), "ts": book.time.to_string(), "checksum": self.checksum(book),
+            "seqId": sequence(book.number), "prevSeqId": -1,
+        });
+        json!({ "arg": { "channel": "books", "instId": ID }, "action": "snapshot", "data": [data] }).to_string()
     }
 }
 
@@ -48,19 +75,12 @@ fn levels(levels: &[(u64, u64)]) -> Vec<Value> {
         .collect()
 }
 
-fn change(change: &Change) -> Value {
-    json!({
-        "asks": levels(&change.asks), "bids": levels(&change.bids), "ts": change.time.to_string(), "checksum": 0,
-        "seqId": sequence(change.number), "prevSeqId": sequence(change.number - 1),
-    })
-}
-
-fn snapshot(book: &Book) -> String {
+fn change(change: &Change, checksum: i32) -> String {
     let data = json!({
-        "asks": levels(&book.asks()), "bids": levels(&book.bids()), "ts": book.time.to_string(), "checksum": 0,
-        "seqId": sequence(book.number), "prevSeqId": -1,
+        "asks": levels(&change.asks), "bids": levels(&change.bids), "ts": change.time.to_string(), "checksum": checksum,
+        "seqId": sequence(change.number), "prevSeqId": sequence(change.number - 1),
     });
-    json!({ "arg": { "channel": "books", "instId": ID }, "action": "snapshot", "data": [data] }).to_string()
+    json!({ "arg": { "channel": "books", "instId": ID }, "action": "update", "data": [data] }).to_string()
 }
 
 fn answer(data: Vec<Value>) -> String {
@@ -69,16 +89,19 @@ fn answer(data: Vec<Value>) -> String {
 
 impl Speaks for Okx {
     fn events(&self) -> Vec<Event> {
+        let mut now = self.known.market.begins.clone();
         let event = |happening: &Happening| {
             let (name, frame) = match happening {
                 Happening::Trade(happened) => {
-                    ("trades-all", json!({ "arg": { "channel": "trades-all", "instId": ID }, "data": [trade(happened)] }))
+                    let frame = json!({ "arg": { "channel": "trades-all", "instId": ID }, "data": [trade(happened)] });
+                    ("trades-all", frame.to_string())
                 }
                 Happening::Change(happened) => {
-                    ("books", json!({ "arg": { "channel": "books", "instId": ID }, "action": "update", "data": [change(happened)] }))
+                    now.change(happened);
+                    ("books", change(happened, self.checksum(&now)))
                 }
             };
-            Event { channel: format!("{name} {ID}"), frame: frame.to_string() }
+            Event { channel: format!("{name} {ID}"), frame }
         };
         self.known.market.happenings.iter().map(event).collect()
     }
@@ -102,7 +125,7 @@ impl Speaks for Okx {
         match message["op"].as_str() {
             Some("subscribe") => {
                 let begins = |argument: &Value| {
-                    let frames = if argument["channel"] == "books" { vec![snapshot(&self.known.book)] } else { Vec::new() };
+                    let frames = if argument["channel"] == "books" { vec![self.snapshot()] } else { Vec::new() };
                     (channel(argument), frames)
                 };
                 reply.begins = arguments.iter().map(begins).collect();
@@ -140,5 +163,12 @@ impl Speaks for Okx {
 
     fn stale(&self, path: &str, _query: &BTreeMap<String, String>) -> Option<String> {
         (path == "/api/v5/market/history-trades").then(|| answer(Vec::new()))
+    }
+
+    fn forged(&self, event: &Event) -> Option<String> {
+        let (before, sum) = event.frame.split_once(r#""checksum":"#)?;
+        let (sum, behind) = sum.split_once(',')?;
+        let another = sum.parse::<i32>().ok().filter(|sum| *sum != 0)? ^ 2;
+        Some(format!(r#"{before}"checksum":{another},{behind}"#))
     }
 }

@@ -262,7 +262,7 @@ macro_rules! venues {
         mod $name {
             use super::*;
 
-            const CASE: Case = $case;
+            pub(super) const CASE: Case = $case;
 
             venues!(@ behaves frames_go_astray connections_end sends_garbage refuses acknowledges replaces_connections is_killed $($more)*);
         }
@@ -320,4 +320,13 @@ venues! {
         levels: 1,
         more: "connect_pause = \"10ms\"",
     };
+}
+
+/// OKX with the checksums that its books may carry.
+mod okx_checksums {
+    use super::*;
+
+    const CASE: Case = Case { speaks: |market| Box::new(Okx::with_checksums(market)), ..okx::CASE };
+
+    venues!(@ behaves sends_another_checksum);
 }

@@ -17,8 +17,8 @@ use model::time::Micros;
 use serde::Deserialize;
 
 use super::super::cut;
-use super::super::follow::{Chain, Heard, Last, Lately, Trades};
-use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said, Tells};
+use super::super::follow::{self, Chain, Heard, Last, Lately, Trades};
+use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said};
 use crate::dialect::digits;
 use crate::dialect::fields::{Event, Fields};
 use crate::dialect::kraken::FuturesMembers;
@@ -63,13 +63,13 @@ struct Followed {
 }
 
 /// How far a channel has come.
-#[derive(Debug)]
-enum State {
-    /// It is not followed.
-    Any,
-    /// Trades, and their names.
-    Trades(Trades, Lately),
-    Book(Chain),
+type State = follow::State<Named, Chain>;
+
+/// Trades, and the names that they had.
+#[derive(Clone, Debug, Default)]
+struct Named {
+    trades: Trades,
+    lately: Lately,
 }
 
 impl Futures {
@@ -82,14 +82,7 @@ impl Futures {
                 by_product.entry(product.into()).or_default()[at] = Some(number);
             }
         }
-        let followed = |channel: &Channel| {
-            let state = match channel.tells {
-                Tells::Trades => State::Trades(Trades::default(), Lately::default()),
-                Tells::Book => State::Book(Chain::default()),
-                Tells::State | Tells::Seldom => State::Any,
-            };
-            Followed { product: channel.symbol().into(), state }
-        };
+        let followed = |channel: &Channel| Followed { product: channel.symbol().into(), state: State::of(channel.tells) };
         let channels = channels.iter().map(followed).collect();
         Futures { by_product, channels, fields: Fields::default(), hasher: ahash::RandomState::new() }
     }
@@ -133,8 +126,10 @@ impl Protocol for Futures {
         let Some(channel) = self.channel(product, feed) else { return Said::Other };
         let number = event.integer("seq").ok().and_then(|number| u64::try_from(number).ok());
         let time = |name| event.integer(name).unwrap_or_default().saturating_mul(MILLISECOND);
-        let heard = match (&mut self.channels[channel].state, number) {
-            (State::Trades(trades, lately), Some(number)) => {
+        let state = &mut self.channels[channel].state;
+        let anew = matches!(state, State::Book(_));
+        let heard = match (state, number) {
+            (State::Trades(Named { trades, lately }), Some(number)) => {
                 let heard = trades.hear(number, Last { number, time: time("time") });
                 if let (Heard::New | Heard::Behind(_), Some(uid)) = (heard, event.get("uid")) {
                     lately.is_new(self.hasher.hash_one(uid.of(frame)));
@@ -147,17 +142,7 @@ impl Protocol for Futures {
             }
             (State::Any, _) | (_, None) => Heard::New,
         };
-        match heard {
-            Heard::New => Said::Data(channel),
-            Heard::Again => Said::Nothing,
-            Heard::Behind(hole) => {
-                orders.push(Order::Gap { channel, hole });
-                if matches!(self.channels[channel].state, State::Book(_)) {
-                    orders.push(Order::Resubscribe { channel });
-                }
-                Said::Data(channel)
-            }
-        }
+        heard.said(channel, anew, orders)
     }
 
     fn taken_over(&mut self) {
@@ -175,9 +160,11 @@ impl Protocol for Futures {
     fn filled<'a>(&mut self, channel: usize, hole: &Hole, answer: &'a [u8]) -> Filled<'a> {
         let nothing = || Filled { kept: Cow::Borrowed(&[][..]), rest: None, whole: false };
         let Futures { channels, hasher, .. } = self;
-        let (State::Trades(_, lately), Some((first, last))) = (&mut channels[channel].state, hole.numbers) else { return nothing() };
+        let (State::Trades(Named { lately, .. }), Some((first, last))) = (&mut channels[channel].state, hole.numbers) else {
+            return nothing();
+        };
         let time = |past: &Past<'_>| digits::timestamp(past.time.as_bytes());
-        let Some(elements) = cut::elements(answer, &["history"]) else { return nothing() };
+        let elements = cut::elements(answer, &["history"]);
         let times = elements.iter().filter_map(|trade| time(&serde_json::from_str(trade.get()).ok()?));
         let oldest = times.min().unwrap_or(hole.since);
         // A full answer that does not go back to the hole's beginning has the newest part. Of its oldest millisecond it may lack some: the

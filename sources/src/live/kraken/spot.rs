@@ -17,8 +17,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::super::cut;
-use super::super::follow::{Heard, Last, Trades};
-use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said, Tells};
+use super::super::follow::{self, Heard, Last, Trades};
+use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said};
 use super::super::witness::Witness;
 use super::{SPOT, STATUS};
 use crate::dialect::digits;
@@ -88,13 +88,7 @@ struct Followed {
 }
 
 /// How far a channel has come.
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// It is not followed.
-    Any,
-    Trades(Trades),
-    Book(Book),
-}
+type State = follow::State<Trades, Book>;
 
 /// A book without numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,12 +135,8 @@ impl Spot {
             }
         }
         let followed = |channel: &Channel| {
-            let state = match channel.tells {
-                Tells::Trades => State::Trades(Trades::default()),
-                Tells::Book => State::Book(Book::default()),
-                Tells::State | Tells::Seldom => State::Any,
-            };
-            Followed { symbol: channel.symbol().into(), topic: topic(channel.symbol()), state }
+            let symbol = channel.symbol();
+            Followed { symbol: symbol.into(), topic: topic(symbol), state: State::of(channel.tells) }
         };
         Spot {
             by_symbol,
