@@ -54,8 +54,20 @@ pub struct Batch {
     pub origin: Origin,
     /// Of frames: what they decode to tells of no event time beyond this, because records are missing that may still come.
     pub hold: Option<Micros>,
+    /// Of frames: what dialects learn with them, on every worker.
+    pub lessons: Option<Arc<[Lesson]>>,
     /// The worker that an exchange takes the batch to.
     pub target: u32,
+}
+
+/// A venue's listing that a source heard: frames of instruments that are new in it can be decoded by who has learned it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lesson {
+    /// The dialect that learns it.
+    pub dialect: String,
+    /// The venue's answer.
+    #[serde(with = "serde_bytes")]
+    pub listing: Vec<u8>,
 }
 
 /// A position in the order of a source. Ordering by it restores the order in which a source handed its rows over.
@@ -104,7 +116,7 @@ impl Batch {
     /// A batch of asserted rows.
     pub fn new(kind: &Arc<Kind>, rows: RecordBatch, origin: Origin) -> Self {
         debug_assert_eq!(rows.num_columns(), kind.columns.len(), "{} rows do not have the kind's columns", kind.name);
-        Batch { kind: kind.clone(), rows, diffs: None, origin, hold: None, target: 0 }
+        Batch { kind: kind.clone(), rows, diffs: None, origin, hold: None, lessons: None, target: 0 }
     }
 
     /// The same batch with other rows, of which none was taken back.
@@ -149,6 +161,7 @@ struct Wire {
     diffs: Option<Vec<i8>>,
     origin: Origin,
     hold: Option<Micros>,
+    lessons: Option<Vec<Lesson>>,
     target: u32,
 }
 
@@ -180,7 +193,8 @@ impl Serialize for Batch {
         };
         let rows = to_ipc(&self.rows).map_err(S::Error::custom)?;
         let diffs = self.diffs.as_ref().map(|d| d.to_vec());
-        Wire { kind, rows, diffs, origin: self.origin, hold: self.hold, target: self.target }.serialize(serializer)
+        let lessons = self.lessons.as_ref().map(|lessons| lessons.to_vec());
+        Wire { kind, rows, diffs, origin: self.origin, hold: self.hold, lessons, target: self.target }.serialize(serializer)
     }
 }
 
@@ -194,7 +208,8 @@ impl<'de> Deserialize<'de> for Batch {
             WireKind::Derived(kind) => Arc::new(kind),
         };
         let rows = from_ipc(&wire.rows).map_err(D::Error::custom)?;
-        Ok(Batch { kind, rows, diffs: wire.diffs.map(Into::into), origin: wire.origin, hold: wire.hold, target: wire.target })
+        let (diffs, lessons) = (wire.diffs.map(Into::into), wire.lessons.map(Into::into));
+        Ok(Batch { kind, rows, diffs, origin: wire.origin, hold: wire.hold, lessons, target: wire.target })
     }
 }
 
@@ -226,11 +241,13 @@ mod tests {
             });
         }
         let diffs = (0..1_000).map(|row| if row % 3 == 0 { -1 } else { 1 }).collect();
-        let batch =
-            Batch { target: 3, hold: Some(7), ..Batch::new(&TRADE, trades.finish(), Origin { source: 1, chunk: 2 }).with_diffs(diffs) };
+        let rows = Batch::new(&TRADE, trades.finish(), Origin { source: 1, chunk: 2 }).with_diffs(diffs);
+        let lesson = Lesson { dialect: "okx".into(), listing: b"{}".to_vec() };
+        let batch = Batch { target: 3, hold: Some(7), lessons: Some([lesson].into()), ..rows };
         let bytes = bincode::serialize(&Message::Batch(batch.clone())).unwrap();
         let Message::Batch(read) = bincode::deserialize(&bytes).unwrap() else { panic!("rows were written") };
         assert_eq!((&read.rows, &read.diffs, read.origin, read.hold, read.target), (&batch.rows, &batch.diffs, batch.origin, Some(7), 3));
+        assert_eq!(read.lessons, batch.lessons);
         assert!(Arc::ptr_eq(&read.kind, &batch.kind), "every process knows the kinds");
         assert!(read.bytes() <= batch.bytes(), "{} bytes have become {}", batch.bytes(), read.bytes());
         assert!(bytes.len() < 2 * batch.bytes(), "{} bytes were sent as {}", batch.bytes(), bytes.len());

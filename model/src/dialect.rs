@@ -68,8 +68,17 @@ pub trait Dialect: Send {
     fn decode(&mut self, frame: FrameRef<'_>, records: &mut Records) -> Result<Outcome, Reject>;
 }
 
+/// A dialect that can be told of instruments while it decodes.
+pub trait Learn: Dialect {
+    /// Takes in a venue's listing: the frames that follow are decoded with it.
+    ///
+    /// # Errors
+    /// Says what about the listing cannot be read; nothing of it was taken in.
+    fn learn(&mut self, listing: &[u8]) -> Result<(), String>;
+}
+
 /// Makes the dialect of a name; every worker has its own.
-pub type MakeDialect = dyn Fn(&str) -> Option<Box<dyn Dialect>> + Send + Sync;
+pub type MakeDialect = dyn Fn(&str) -> Option<Box<dyn Learn>> + Send + Sync;
 
 macro_rules! records {
     ($($(#[doc = $doc:literal])* $field:ident: $builder:ident = $kind:ident,)*) => {

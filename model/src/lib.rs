@@ -25,6 +25,6 @@ pub mod tables;
 pub mod time;
 
 pub use account::Account;
-pub use batch::{Batch, Message, Origin, Progress};
+pub use batch::{Batch, Lesson, Message, Origin, Progress};
 pub use decimal::Decimal;
 pub use kind::{Column, Kind, Type};

@@ -83,9 +83,9 @@ impl Output {
         Output { node: node.into(), account, messages: Vec::new(), letters: DeadLetterBuilder::default(), origin: Origin::default() }
     }
 
-    /// Emits rows; an empty batch is dropped.
+    /// Emits rows; an empty batch that teaches nothing is dropped.
     pub fn emit(&mut self, batch: Batch) {
-        if !batch.is_empty() {
+        if !batch.is_empty() || batch.lessons.is_some() {
             self.messages.push(Message::Batch(batch));
         }
     }
@@ -472,7 +472,7 @@ impl Router {
             }
             let diffs = batch.diffs.as_ref().map(|d| rows.values().iter().map(|r| d[*r as usize]).collect());
             let part = take_record_batch(&batch.rows, &rows).expect("the rows were counted");
-            send(Batch { kind: batch.kind.clone(), rows: part, diffs, origin: batch.origin, hold: batch.hold, target });
+            send(Batch { diffs, hold: batch.hold, target, ..Batch::new(&batch.kind, part, batch.origin) });
         }
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Each frame is decoded by the dialect it names. Every frame is accounted for: it gives records, or it
 //! carries nothing that was asked for, or it is refused and becomes a dead letter with the reason and its
-//! bytes. Decoding needs nothing but the frame, so it runs wherever the frame is.
+//! bytes. Decoding needs nothing but the frame and the venue's listings, which every worker learns, so it runs
+//! wherever the frame is.
 
 use std::sync::Arc;
 
 use config::{Check, Checked, Component};
 use hashbrown::HashMap;
 use model::columns::{integer, label};
-use model::dialect::{Dialect, FrameRef, MakeDialect, Outcome, Records, Reject};
+use model::dialect::{FrameRef, Learn, MakeDialect, Outcome, Records, Reject};
 use model::kinds::{self, DeadLetter, FRAME, FrameRows};
 use model::time::Time;
 use model::{Batch, Kind};
@@ -76,7 +77,7 @@ impl Operator for Normaliser {
 struct Decoder {
     records: Records,
     make: Arc<MakeDialect>,
-    dialects: HashMap<String, Option<Box<dyn Dialect>>>,
+    dialects: HashMap<String, Option<Box<dyn Learn>>>,
 }
 
 impl Transform for Decoder {
@@ -106,6 +107,12 @@ impl Transform for Decoder {
                     Err(reject) => out.reject(reject.reason, time, letter(&frame, &reject)),
                 }
                 row += 1;
+            }
+        }
+        for lesson in batch.lessons.iter().flat_map(|lessons| lessons.iter()) {
+            let dialect = self.dialects.entry_ref(&*lesson.dialect).or_insert_with(|| (self.make)(&lesson.dialect));
+            if let Some(Err(what)) = dialect.as_mut().map(|dialect| dialect.learn(&lesson.listing)) {
+                out.account().error(format!("a listing of `{}` cannot be learned: it {what}", lesson.dialect));
             }
         }
         out.account().accept(accepted);

@@ -79,7 +79,8 @@ pub fn outlet<'scope>(input: Stream<'scope>, name: &str, outlet: Option<Outlet>)
             input.for_each(|stamp, container| {
                 let time = *stamp.least().expect("every message has a time");
                 container.retain(|message| match message {
-                    Message::Batch(batch) => outlet.kinds.iter().any(|k| *k == batch.kind.name),
+                    // One without rows only teaches.
+                    Message::Batch(batch) => !batch.is_empty() && outlet.kinds.iter().any(|k| *k == batch.kind.name),
                     Message::Progress(_) => true,
                 });
                 for message in container.iter() {

@@ -18,11 +18,12 @@ use arrow::datatypes::FieldRef;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use model::kinds::{DEAD_LETTER, FRAME};
 use model::time::Time;
-use model::{Account, Batch, Kind, Message, Origin, Progress, crash};
+use model::{Account, Batch, Kind, Lesson, Message, Origin, Progress, crash};
 use operators::Stream;
 use sources::{Chunk, Position, Reader, SourceError};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Exchange as _;
+use timely::dataflow::operators::vec::Map as _;
 use timely::dataflow::operators::generic::source;
 use timely::scheduling::SyncActivator;
 use tokio::sync::watch;
@@ -236,7 +237,11 @@ impl Feed {
             tracing::error!(source = self.name, "{error}");
             self.account.error(error.to_string());
         }
-        let batch = |(kind, rows)| Batch { hold: chunk.hold, ..Batch::new(&kind, refused_at(time, &kind, rows), origin) };
+        let lessons: Option<Arc<[Lesson]>> = (!chunk.lessons.is_empty()).then(|| chunk.lessons.into());
+        let batch = |(kind, rows): (Arc<Kind>, RecordBatch)| {
+            let lessons = lessons.clone().filter(|_| kind.name == FRAME.name);
+            Batch { hold: chunk.hold, lessons, ..Batch::new(&kind, refused_at(time, &kind, rows), origin) }
+        };
         let batches: Vec<Batch> = chunk.batches.into_iter().map(batch).collect();
         let mut bytes = 0;
         for batch in &batches {
@@ -252,6 +257,12 @@ impl Feed {
             return;
         }
         self.budget.take(time, bytes);
+        for other in (0..self.outlets.senders.len()).filter(|other| *other != cursor.worker) {
+            let lessons: Vec<Batch> = batches.iter().filter_map(only_lessons).collect();
+            if !lessons.is_empty() {
+                self.outlets.send(other, Event::Rows(time, lessons));
+            }
+        }
         self.outlets.send(cursor.worker, Event::Rows(time, batches));
         cursor.worker = (cursor.worker + 1) % self.outlets.senders.len();
     }
@@ -269,12 +280,33 @@ fn refused_at(time: Time, kind: &Kind, rows: RecordBatch) -> RecordBatch {
     RecordBatch::try_new(rows.schema(), columns).expect("one column of the same type was replaced")
 }
 
-/// Spreads the chunks of a source over the workers of all processes.
+/// What a batch teaches, without its rows: for the workers that do not get these.
+fn only_lessons(batch: &Batch) -> Option<Batch> {
+    let lessons = Some(batch.lessons.clone()?);
+    Some(Batch { lessons, ..Batch::new(&batch.kind, batch.rows.slice(0, 0), batch.origin) })
+}
+
+/// Spreads the chunks of a source over the workers of all processes. What they teach goes to every one.
 pub fn spread(rows: Stream<'_>) -> Stream<'_> {
-    let worker = rows.scope().index() as u64;
-    rows.exchange(move |message: &Message| match message {
-        Message::Batch(batch) => batch.origin.chunk,
-        Message::Progress(_) => worker,
+    let (worker, workers) = (rows.scope().index(), rows.scope().peers() as u32);
+    let copies = move |message: Message| {
+        let Message::Batch(batch) = message else { return vec![message] };
+        // The source's thread told the workers of this process, and knows of no others.
+        if batch.is_empty() {
+            return Vec::new();
+        }
+        let home = (batch.origin.chunk % u64::from(workers)) as u32;
+        let mut copies = Vec::new();
+        if let Some(lessons) = only_lessons(&batch) {
+            let others = (0..workers).filter(|target| *target != home);
+            copies.extend(others.map(|target| Message::Batch(Batch { target, ..lessons.clone() })));
+        }
+        copies.push(Message::Batch(Batch { target: home, ..batch }));
+        copies
+    };
+    rows.flat_map(copies).exchange(move |message: &Message| match message {
+        Message::Batch(batch) => u64::from(batch.target),
+        Message::Progress(_) => worker as u64,
     })
 }
 

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use config::Declaration;
 use config::settings::Settings;
 use config::values::Duration;
-use model::{Account, Kind};
+use model::{Account, Kind, Lesson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use storage::attempts::MayPass;
@@ -120,6 +120,8 @@ pub struct Chunk {
     pub position: Position,
     /// Where the source misses records that may still come, event time does not go beyond this with these rows.
     pub hold: Option<model::time::Micros>,
+    /// What dialects learn with these rows, before those that follow.
+    pub lessons: Vec<Lesson>,
     /// What was lost in this chunk, each error naming the file or connection and the place.
     pub errors: Vec<SourceError>,
 }

@@ -2,12 +2,13 @@
 //!
 //! A dialect is made by its name, as a frame carries it. What it may know of instruments beyond their
 //! symbols comes from the venue's own listings, which sources hand to [`Dialects::learn`] before the
-//! dataflow is built; every dialect made afterwards shares them, on whichever worker it decodes.
+//! dataflow is built; every dialect made afterwards shares them, on whichever worker it decodes. What a source hears
+//! of later is learned by each of them ([`Learn`]).
 
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::dialect::Dialect;
+use model::dialect::{Dialect, FrameRef, Learn, Outcome, Records, Reject};
 use model::instrument::Listing;
 
 pub mod binance;
@@ -122,7 +123,7 @@ pub const REASONS: [&str; 11] = [
 ];
 
 /// The dialect of this name, knowing no listings.
-pub fn make(name: &str) -> Option<Box<dyn Dialect>> {
+pub fn make(name: &str) -> Option<Box<dyn Learn>> {
     Dialects::default().make(name)
 }
 
@@ -151,9 +152,32 @@ impl Dialects {
     }
 
     /// The dialect of this name.
-    pub fn make(&self, name: &str) -> Option<Box<dyn Dialect>> {
+    pub fn make(&self, name: &str) -> Option<Box<dyn Learn>> {
         let protocol = protocol(name)?;
-        Some((protocol.make)(self.listings.get(name).cloned().unwrap_or_default()))
+        let listings = self.listings.get(name).cloned().unwrap_or_default();
+        let dialect = (protocol.make)(listings.clone());
+        Some(Box::new(Taught { protocol, listings, dialect }))
+    }
+}
+
+/// A dialect that can learn: it is made anew with what it knows then. What it decodes depends on nothing but the frame and that.
+struct Taught {
+    protocol: Protocol,
+    listings: Arc<Instruments>,
+    dialect: Box<dyn Dialect>,
+}
+
+impl Dialect for Taught {
+    fn decode(&mut self, frame: FrameRef<'_>, records: &mut Records) -> Result<Outcome, Reject> {
+        self.dialect.decode(frame, records)
+    }
+}
+
+impl Learn for Taught {
+    fn learn(&mut self, listing: &[u8]) -> Result<(), String> {
+        Arc::make_mut(&mut self.listings).extend((self.protocol.instruments)(listing)?);
+        self.dialect = (self.protocol.make)(self.listings.clone());
+        Ok(())
     }
 }
 

@@ -86,22 +86,22 @@ pub async fn instruments(question: Question) -> Result<RecordBatch, SourceError>
     let asked = live.asked().await?;
     live.instruments(asked)?;
     let mut batches = Vec::new();
-    for (market, Asked { listing, .. }) in live.markets.iter().zip(asked) {
+    for (market, Asked { listing, .. }) in live.wants.markets.iter().zip(asked) {
         let mut dialects = Dialects::default();
         for page in listing {
-            dialects.learn(market.dialect, page).map_err(|what| live.misread(market, what))?;
+            dialects.learn(market.dialect, page).map_err(|what| live.wants.misread(market, what))?;
         }
         let mut dialect = dialects.make(market.dialect).expect("a market's dialect is there");
         let mut records = Records::wanting([&*INSTRUMENT.name]);
         for page in listing {
             let frame = FrameRef { receive_time: Some(time::now()), frame: 1, topic: None, payload: page };
-            dialect.decode(frame, &mut records).map_err(|reject| live.misread(market, reject.detail))?;
+            dialect.decode(frame, &mut records).map_err(|reject| live.wants.misread(market, reject.detail))?;
         }
         for (_, rows) in records.finish() {
             let listed = InstrumentRows::of(&rows).expect("they were built so");
             let meant = |row: usize| {
                 let [market, symbol] = [listed.market, listed.symbol].map(|column| label(column, row).unwrap_or_default());
-                live.matching(market, symbol).next().is_some()
+                live.wants.matching(market, symbol).next().is_some()
             };
             let kept = BooleanArray::from_iter((0..rows.num_rows()).map(|row| Some(meant(row))));
             batches.push(filter_record_batch(&rows, &kept).expect("there is one answer for each row"));

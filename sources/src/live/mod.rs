@@ -13,7 +13,7 @@
 //!   (`rest`).
 //! - **Decoding is elsewhere.** Frames go on as they came, so a capture of them replays to the same records.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,19 +25,20 @@ use bytes::Bytes;
 use config::{Check, Checked, Component, values};
 use globset::{Glob, GlobMatcher};
 use model::Account;
-use model::instrument::Market as Traded;
+use model::instrument::{Listing, Market as Traded};
 use model::kinds::FRAME;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use storage::attempts::Attempts;
 use storage::say;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinSet;
 
 mod binance;
 mod bybit;
 mod catalogue;
 mod connect;
+mod coverage;
 mod cut;
 mod follow;
 mod gaps;
@@ -53,14 +54,14 @@ mod venue;
 mod witness;
 
 pub use catalogue::{Question, instruments, venues};
-use connect::Dialer;
-use gaps::{Gaps, Holds};
+use coverage::{Coverage, Recovering};
+use gaps::Holds;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
-use socket::{Patience, Shard};
+use socket::Shard;
 use spool::{Batch, Cursor, Heard, Spool, Tail, Writer};
 pub use venue::Wanted;
-use venue::{Channel, Instrument, Market, Protocol, Venue};
+use venue::{Instrument, Market, Venue};
 
 use crate::dialect::{self, Dialects};
 use crate::{Clock, OpenSource, Position, Reader, Source, SourceError};
@@ -111,6 +112,9 @@ pub struct Options {
     /// How long event time waits for trades that are missing and asked for. They are asked for even when it does not wait any more.
     #[serde(default = "ten_seconds")]
     pub fill_timeout: values::Duration,
+    /// How often the venue is asked what it lists. What it did not list before is listened to from then on.
+    #[serde(default = "an_hour")]
+    pub listing_interval: values::Duration,
     /// How event time advances.
     #[serde(flatten)]
     pub clock: Clock,
@@ -118,6 +122,10 @@ pub struct Options {
 
 fn ten_seconds() -> values::Duration {
     values::Duration::seconds(10)
+}
+
+fn an_hour() -> values::Duration {
+    values::Duration::seconds(3_600)
 }
 
 fn half_a_minute() -> values::Duration {
@@ -264,19 +272,25 @@ impl Options {
         {
             cx.error(&["proxy"], format!("`{proxy}` is no HTTP proxy"), "write it like http://HOST:PORT");
         }
-        Live { venue, markets, patterns, options: self, asked: OnceCell::new() }
+        Live { wants: Arc::new(Wants { venue, markets, patterns, options: self }), asked: OnceCell::new() }
     }
 }
 
 /// A source whose options passed their check.
 #[derive(Debug)]
 struct Live {
+    wants: Arc<Wants>,
+    /// The markets' listings, once they were asked for.
+    asked: OnceCell<Vec<Asked>>,
+}
+
+/// What is wanted of a venue.
+#[derive(Debug)]
+struct Wants {
     venue: Arc<dyn Venue>,
     markets: Vec<Market>,
     patterns: Vec<GlobMatcher>,
     options: Options,
-    /// The markets' listings, once they were asked for.
-    asked: OnceCell<Vec<Asked>>,
 }
 
 /// The pages of a market's listing, and what it was asked with.
@@ -289,13 +303,13 @@ struct Asked {
 #[async_trait]
 impl Source for Live {
     fn clock(&self) -> Clock {
-        self.options.clock
+        self.wants.options.clock
     }
 
     async fn teach(&self, dialects: &mut Dialects) -> Result<(), SourceError> {
-        for (market, Asked { listing, .. }) in self.markets.iter().zip(self.asked().await?) {
+        for (market, Asked { listing, .. }) in self.wants.markets.iter().zip(self.asked().await?) {
             for page in listing {
-                dialects.learn(market.dialect, page).map_err(|what| self.misread(market, what))?;
+                dialects.learn(market.dialect, page).map_err(|what| self.wants.misread(market, what))?;
             }
         }
         Ok(())
@@ -315,26 +329,36 @@ impl Source for Live {
         let (writer, tail) = (spool.writer, spool.tail);
         let (account, place) = (cx.account.clone(), folder.display().to_string());
         let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, &inbox, &account, &place));
-        writes.map_err(|error| self.unable(error.to_string(), "see how many threads the system allows"))?;
-        let mut shards = self.shards(&cx, asked, &instruments, &out);
+        writes.map_err(|error| self.wants.unable(error.to_string(), "see how many threads the system allows"))?;
+        let of_market = |(market, Asked { rest, .. }): (&Market, &Asked)| Coverage::new(&self.wants, market, rest, &cx, &out);
+        let mut coverages: Vec<Coverage> = self.wants.markets.iter().zip(asked).map(of_market).collect();
+        let mut shards = Vec::new();
+        for (coverage, instruments) in coverages.iter_mut().zip(&instruments) {
+            shards.append(&mut coverage.shards(instruments));
+        }
         let Recovered { holds, mut given_up } = recover(&mut shards, &folder, *tail.borrow(), cx.from.as_ref())?;
         out.send(&mut given_up).await;
         let mut listening = JoinSet::new();
-        self.poll(asked, &instruments, &out, &mut listening);
+        for ((coverage, instruments), Asked { rest, listing }) in coverages.iter_mut().zip(&instruments).zip(asked) {
+            coverage.poll(instruments, &mut listening);
+            listening.spawn(poll::listing(self.wants.clone(), coverage.market(), rest.clone(), listing.clone(), out.clone()));
+        }
         for Recovering { shard, protocol, gaps } in shards {
             listening.spawn(shard.run(protocol, gaps));
         }
-        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, listening)?))
+        let (tell, listed) = mpsc::unbounded_channel();
+        listening.spawn(coverage::extend(coverages, listed));
+        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, tell, listening)?))
     }
 }
 
 impl Live {
     fn client(&self) -> Result<reqwest::Client, SourceError> {
-        let mut client = reqwest::Client::builder().connect_timeout(self.options.connect_timeout.0);
-        if let Some(proxy) = &self.options.proxy {
-            client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| self.unable(error.to_string(), "correct `proxy`"))?);
+        let mut client = reqwest::Client::builder().connect_timeout(self.wants.options.connect_timeout.0);
+        if let Some(proxy) = &self.wants.options.proxy {
+            client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| self.wants.unable(error.to_string(), "correct `proxy`"))?);
         }
-        client.build().map_err(|error| self.unable(say(&error), "see the system's TLS certificates"))
+        client.build().map_err(|error| self.wants.unable(say(&error), "see the system's TLS certificates"))
     }
 
     /// The listings of the markets, in their order.
@@ -342,12 +366,12 @@ impl Live {
         let ask = || async {
             let client = self.client()?;
             let mut asked = Vec::new();
-            for market in &self.markets {
-                let base = self.options.rest_url.of(market.name).unwrap_or(market.rest);
-                let rest = Rest::new(client.clone(), self.venue.clone(), market, base);
-                let listing = poll::pages(&*self.venue, market, &rest).await.map_err(|Unanswered { transient, what }| SourceError {
+            for market in &self.wants.markets {
+                let base = self.wants.options.rest_url.of(market.name).unwrap_or(market.rest);
+                let rest = Rest::new(client.clone(), self.wants.venue.clone(), market, base);
+                let listing = poll::pages(&*self.wants.venue, market, &rest).await.map_err(|Unanswered { transient, what }| SourceError {
                     transient,
-                    ..self.unable(what, "see whether the venue can be reached; set `proxy` or `rest_url` where it cannot be directly")
+                    ..self.wants.unable(what, "see whether the venue can be reached; set `proxy` or `rest_url` where it cannot be directly")
                 })?;
                 asked.push(Asked { rest, listing });
             }
@@ -358,30 +382,33 @@ impl Live {
 
     /// The instruments that are meant, by market.
     fn instruments(&self, asked: &[Asked]) -> Result<Vec<Vec<Instrument>>, SourceError> {
-        let mut found = vec![false; self.patterns.len()];
+        let wants = &*self.wants;
         let mut all = Vec::new();
-        for (market, Asked { listing, .. }) in self.markets.iter().zip(asked) {
-            let mut listed = Vec::new();
-            for page in listing {
-                listed.extend(dialect::instruments(market.dialect, page).map_err(|what| self.misread(market, what))?);
-            }
+        for (market, Asked { listing, .. }) in wants.markets.iter().zip(asked) {
             let mut meant = Vec::new();
-            for (symbol, listing) in listed {
-                let mut matches = false;
-                for pattern in self.matching(listing.market.as_str(), &listing.symbol) {
-                    (matches, found[pattern]) = (true, true);
-                }
-                if matches {
-                    meant.push(Instrument { symbol, listing });
-                }
+            for page in listing {
+                meant.extend(wants.meant(market, page)?);
             }
             all.push(meant);
         }
-        if let Some(at) = found.iter().position(|found| !found) {
-            let what = format!("`{}` matches no instrument that {} list", self.options.symbols[at], names(&self.markets));
-            return Err(self.unable(what, "correct `symbols`"));
+        let is_found = |pattern| {
+            let mut found = all.iter().flatten().flat_map(|Instrument { listing, .. }| wants.matching(listing.market.as_str(), &listing.symbol));
+            found.any(|found| found == pattern)
+        };
+        if let Some(at) = (0..wants.patterns.len()).find(|pattern| !is_found(*pattern)) {
+            let what = format!("`{}` matches no instrument that {} list", wants.options.symbols[at], names(&wants.markets));
+            return Err(wants.unable(what, "correct `symbols`"));
         }
         Ok(all)
+    }
+}
+
+impl Wants {
+    /// The instruments of a page of a listing that are meant.
+    fn meant(&self, market: &Market, page: &[u8]) -> Result<Vec<Instrument>, SourceError> {
+        let listed = dialect::instruments(market.dialect, page).map_err(|what| self.misread(market, what))?;
+        let is_meant = |listing: &Listing| self.matching(listing.market.as_str(), &listing.symbol).next().is_some();
+        Ok(listed.into_iter().filter(|(_, listing)| is_meant(listing)).map(|(symbol, listing)| Instrument { symbol, listing }).collect())
     }
 
     /// The patterns that an instrument matches, by their numbers. A perpetual goes without its ending, too.
@@ -391,75 +418,6 @@ impl Live {
         self.patterns.iter().enumerate().filter(move |(_, pattern)| matches(pattern)).map(|(number, _)| number)
     }
 
-    /// What listens to everything that is wanted.
-    fn shards(&self, cx: &OpenSource, asked: &[Asked], instruments: &[Vec<Instrument>], out: &inbox::Sender) -> Vec<Recovering> {
-        let mut shards = Vec::new();
-        for ((market, Asked { rest, .. }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
-            let pause = self.options.connect_pause.map_or(market.limits.connect_pause, |pause| pause.0);
-            let dialer = Arc::new(Dialer::new(self.options.proxy.as_deref(), self.options.connect_timeout.0, pause));
-            let patience = Patience {
-                acknowledgement: self.options.acknowledge_timeout.0,
-                channel: self.options.silence.0,
-                lifetime: self.options.lifetime.map_or(market.limits.lifetime, |lifetime| lifetime.0),
-                silence: market.limits.silence,
-                fill: self.options.fill_timeout.0,
-            };
-            let base = self.options.url.of(market.name).unwrap_or(market.socket);
-            for (number, channels) in self.channels(market, instruments).into_iter().enumerate() {
-                let protocol = self.venue.protocol(market, &channels);
-                let topics = channels.iter().map(|channel| self.venue.topic(market, channel)).collect();
-                let shard = Shard {
-                    name: format!("{}, {}, connection {}", cx.node, market.name, number + 1),
-                    market: *market,
-                    address: format!("{base}{}", channels[0].route),
-                    venue: self.venue.clone(),
-                    channels,
-                    topics,
-                    dialer: dialer.clone(),
-                    rest: rest.clone(),
-                    out: out.clone(),
-                    account: cx.account.clone(),
-                    patience,
-                };
-                shards.push(Recovering { shard, protocol, gaps: Gaps::default() });
-            }
-        }
-        shards
-    }
-
-    /// Begins to ask for what no channel tells.
-    fn poll(&self, asked: &[Asked], instruments: &[Vec<Instrument>], out: &inbox::Sender, listening: &mut JoinSet<()>) {
-        for ((market, Asked { rest, listing }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
-            listening.spawn(poll::listing(self.venue.clone(), *market, rest.clone(), listing.clone(), out.clone()));
-            for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.market_polls(market, *wanted)) {
-                listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
-            }
-            for instrument in instruments {
-                for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.polls(market, instrument, *wanted)) {
-                    listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
-                }
-            }
-        }
-    }
-
-    /// The channels of a market, by the connections that carry them.
-    fn channels(&self, market: &Market, instruments: &[Instrument]) -> Vec<Vec<Channel>> {
-        let wanted = || self.options.kinds.iter();
-        let all = wanted().flat_map(|wanted| self.venue.market_channels(market, *wanted));
-        let each =
-            instruments.iter().flat_map(|instrument| wanted().flat_map(move |wanted| self.venue.channels(market, instrument, *wanted)));
-        let mut routes: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
-        let mut known = HashSet::new();
-        for channel in all.chain(each) {
-            // Two kinds may come over one channel.
-            if known.insert((channel.route, channel.name.clone())) {
-                routes.entry(channel.route).or_default().push(channel);
-            }
-        }
-        let most = self.options.channels_per_connection.map_or(market.limits.channels, |most| most.get().min(market.limits.channels));
-        routes.into_values().flat_map(|channels| channels.chunks(most).map(<[_]>::to_vec).collect::<Vec<_>>()).collect()
-    }
-
     fn unable(&self, what: impl Into<String>, remedy: &str) -> SourceError {
         SourceError { transient: false, place: self.venue.name().into(), what: what.into(), remedy: remedy.into() }
     }
@@ -467,13 +425,6 @@ impl Live {
     fn misread(&self, market: &Market, what: String) -> SourceError {
         self.unable(format!("the listing of `{}` {what}", market.name), "see whether `rest_url` is the venue's")
     }
-}
-
-/// A shard that has yet to know what an earlier run heard.
-struct Recovering {
-    shard: Shard,
-    protocol: Box<dyn Protocol>,
-    gaps: Gaps,
 }
 
 /// What an earlier run has left.

@@ -13,13 +13,14 @@ use model::time;
 use tokio::time::sleep;
 use twox_hash::XxHash64;
 
+use super::Wants;
 use super::inbox::Sender;
 use super::rest::{Rest, Unanswered};
 use super::spool::{Batch, Heard};
 use super::venue::{Market, Poll, Venue};
 
-/// How often a listing is asked for.
-const LISTING: Duration = Duration::from_secs(3_600);
+/// What the pages of a listing were asked for, behind the market's name and an `@`.
+const LISTING: &str = "listing";
 /// The part of its period by which a poll is late.
 const LATE: f64 = 0.25;
 
@@ -57,21 +58,32 @@ pub(super) async fn pages(venue: &dyn Venue, market: &Market, rest: &Rest) -> Re
     Ok(pages)
 }
 
+/// The topic of the pages of a market's listing.
+pub(super) fn listing_topic(market: &str) -> String {
+    format!("{market}@{LISTING}")
+}
+
+/// The market of whose listing a frame is a page, by its topic.
+pub(super) fn listed_market(topic: &str) -> Option<&str> {
+    topic.split_once('@').filter(|(_, asked)| *asked == LISTING).map(|(market, _)| market)
+}
+
 /// Keeps a market's listing, and each that differs from the one before it.
-pub(super) async fn listing(venue: Arc<dyn Venue>, market: Market, rest: Rest, mut listing: Vec<Bytes>, out: Sender) {
+pub(super) async fn listing(wants: Arc<Wants>, market: Market, rest: Rest, mut listing: Vec<Bytes>, out: Sender) {
+    let (every, topic) = (wants.options.listing_interval, listing_topic(market.name));
     loop {
         for page in &listing {
-            if !keep(&out, market.dialect, "", page).await {
+            if !keep(&out, market.dialect, &topic, page).await {
                 return;
             }
         }
         let known: Vec<_> = listing.iter().map(|page| essence(page)).collect();
         listing = loop {
-            sleep(LISTING).await;
-            match pages(&*venue, &market, &rest).await {
+            sleep(every.0).await;
+            match pages(&*wants.venue, &market, &rest).await {
                 Ok(pages) if !pages.iter().map(|page| essence(page)).eq(known.iter().copied()) => break pages,
                 Ok(_) => {}
-                Err(error) => tracing::warn!("{error}; it is asked again in {} s", LISTING.as_secs()),
+                Err(error) => tracing::warn!("{error}; it is asked again in {every}"),
             }
         };
     }

@@ -1,17 +1,23 @@
 //! Heard frames as chunks.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, DictionaryArray, Int32Array, StringArray};
 use arrow::datatypes::Int32Type;
 use async_trait::async_trait;
+use bytes::Bytes;
+use model::Lesson;
 use model::kinds::FRAME;
 use model::time;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::coverage::Listed;
 use super::gaps::Holds;
+use super::poll::listed_market;
 use super::spool::{Cursor, Tail, position};
 use crate::file::frames::Frames;
 use crate::{Chunk, Position, Reader, SourceError};
@@ -29,6 +35,12 @@ pub(super) struct LiveReader {
     source: Arc<StringArray>,
     dialects: Labels,
     topics: Labels,
+    /// Pages of listings that were heard in this run and are not settled, by the numbers of their frames.
+    unsettled: VecDeque<(u64, Listed)>,
+    /// The first frame of this run.
+    first: u64,
+    /// Who is told what is listed, once everybody has learned it.
+    listed: UnboundedSender<Listed>,
     /// What listens; ends when this is dropped.
     _listening: JoinSet<()>,
 }
@@ -42,6 +54,7 @@ impl LiveReader {
         holds: Holds,
         source: &str,
         tail: watch::Receiver<Tail>,
+        listed: UnboundedSender<Listed>,
         listening: JoinSet<()>,
     ) -> Result<Self, SourceError> {
         if let Some(from) = from.as_ref().filter(|from| from.identity != identity) {
@@ -67,6 +80,9 @@ impl LiveReader {
             source: Arc::new(StringArray::from(vec![source])),
             dialects: Labels::default(),
             topics: Labels::default(),
+            unsettled: VecDeque::new(),
+            first: seen.next,
+            listed,
             _listening: listening,
         })
     }
@@ -93,14 +109,22 @@ impl Reader for LiveReader {
             }
         };
         let mut frames = Frames::with_room_for(CHUNK / 4);
-        let (dialects, topics, holds) = (&mut self.dialects, &mut self.topics, &mut self.holds);
-        let (mut bytes, mut reached) = (0, self.position.offset);
-        while bytes < CHUNK && reached < last {
+        let LiveReader { dialects, topics, holds, unsettled, first, .. } = self;
+        let first = *first;
+        let (mut bytes, mut reached, mut lessons) = (0, self.position.offset, Vec::new());
+        // What is learned is learned behind the frames of a chunk: those that follow are in the next.
+        while bytes < CHUNK && reached < last && lessons.is_empty() {
             let more = self.cursor.take(seen, |number, heard| {
                 frames.push(heard.payload, Some(heard.receive_time), number as i64);
                 dialects.push(Some(heard.dialect));
                 topics.push(Some(heard.topic).filter(|topic| !topic.is_empty()));
                 bytes += heard.payload.len();
+                if let Some(market) = listed_market(heard.topic) {
+                    lessons.push(Lesson { dialect: heard.dialect.to_owned(), listing: heard.payload.to_vec() });
+                    if number >= first {
+                        unsettled.push_back((number, Listed { market: market.to_owned(), page: Bytes::copy_from_slice(heard.payload) }));
+                    }
+                }
                 holds.hear(number, &heard);
                 reached = number;
             })?;
@@ -111,10 +135,14 @@ impl Reader for LiveReader {
         let rows = frames.finish_with(&self.source, Arc::new(dialects.finish()), Arc::new(topics.finish()));
         self.position = position(self.position.identity, reached);
         let batches = vec![(FRAME.clone(), rows)];
-        Ok(Some(Chunk { batches, position: self.position.clone(), hold: self.holds.event_time(), errors: Vec::new() }))
+        Ok(Some(Chunk { batches, position: self.position.clone(), hold: self.holds.event_time(), lessons, errors: Vec::new() }))
     }
 
     async fn settle(&mut self, position: &Position) -> Result<(), SourceError> {
+        while let Some((_, listed)) = self.unsettled.pop_front_if(|(number, _)| *number <= position.offset) {
+            // Where nobody listens any more, the run is over.
+            let _ = self.listed.send(listed);
+        }
         let settled = self.holds.first_frame().map_or(position.offset, |first| position.offset.min(first));
         if let Err(error) = self.cursor.forget_before(settled) {
             // They only take room, and are removed with the next.

@@ -97,6 +97,8 @@ struct Line {
     next_request: u64,
     /// Subscriptions that are not acknowledged.
     unanswered: Vec<Subscription>,
+    /// Whether the venue has refused anything.
+    refused: bool,
 }
 
 /// A message that is to be sent.
@@ -211,20 +213,21 @@ impl Shard {
             next_ping: self.market.limits.ping.map(|(every, _)| now + every),
             next_request: 1,
             unanswered: Vec::new(),
+            refused: false,
         };
-        for first in (0..self.channels.len()).step_by(self.market.limits.at_once) {
-            let last = self.channels.len().min(first + self.market.limits.at_once);
-            self.subscribe((first..last).collect(), &mut line);
+        let all: Vec<usize> = (0..self.channels.len()).collect();
+        for channels in all.chunks(self.market.limits.at_once) {
+            self.subscribe(channels.to_vec(), &mut line);
         }
         Ok(line)
     }
 
-    /// Subscribes to channels that stand beside each other.
+    /// Subscribes to channels.
     fn subscribe(&self, channels: Vec<usize>, line: &mut Line) {
         let number = line.number_request();
-        let asked = &self.channels[channels[0]..=channels[channels.len() - 1]];
+        let asked: Vec<Channel> = channels.iter().map(|channel| self.channels[*channel].clone()).collect();
         let before = line.unsent.len();
-        line.unsent.extend(self.venue.subscribe(&self.market, asked, number).into_iter().map(Unsent::plain));
+        line.unsent.extend(self.venue.subscribe(&self.market, &asked, number).into_iter().map(Unsent::plain));
         // Where it takes several messages, the first may be acknowledged before the last is sent.
         if let Some(first) = line.unsent.get_mut(before) {
             first.subscribes = Some(Subscription { number, channels, by: line.opened });
@@ -367,6 +370,7 @@ impl Shard {
                 kept = None;
             }
             Said::Refused => {
+                line.refused = true;
                 let words = String::from_utf8_lossy(payload);
                 self.account.error(format!("{}: the venue refuses: {words}", self.name));
                 tracing::error!(shard = self.name, "the venue refuses: {words}");
@@ -500,6 +504,21 @@ impl Shard {
         Ok(())
     }
 
+    /// Finds out what a venue has refused over a connection, and does without it until the next one: what is not there any more is not
+    /// to take with it what is. Who was refused several channels at once asks for each.
+    fn do_without(&self, line: &mut Line, now: Instant) {
+        for Subscription { channels, .. } in line.unanswered.extract_if(.., |subscription| subscription.by < now).collect::<Vec<_>>() {
+            match channels[..] {
+                [channel] => {
+                    let name = &self.channels[channel].name;
+                    self.account.error(format!("{}: the venue refuses {name}", self.name));
+                    tracing::error!(shard = self.name, "the venue refuses {name}: it is not listened to over this connection");
+                }
+                _ => channels.into_iter().for_each(|channel| self.subscribe(vec![channel], line)),
+            }
+        }
+    }
+
     /// Looks whether anything has been silent for too long.
     fn look(&self, lines: &mut Vec<Line>, state: &mut Listening) -> Result<(), String> {
         let now = Instant::now();
@@ -513,6 +532,9 @@ impl Shard {
         }
         for open in state.gaps.overdue() {
             self.teller().tell(What::Overdue, open.channel, &open.hole, None, &mut state.batch);
+        }
+        for line in lines.iter_mut().filter(|line| line.refused) {
+            self.do_without(line, now);
         }
         let mut why = None;
         let over = lines.extract_if(.., |line| {

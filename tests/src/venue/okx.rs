@@ -17,17 +17,31 @@ pub struct Okx {
     known: Known,
     /// Whether books carry checksums, as they did once; zero stands for none.
     sums: bool,
+    /// Whether it lists an instrument that it tells nothing of.
+    dead: bool,
+    /// How many answers list nothing else.
+    unlisted: AtomicUsize,
 }
 
 impl Okx {
     /// A venue at which this market happens.
     pub fn new(market: Market) -> Okx {
-        Okx { known: Known::new(market), sums: false }
+        Okx { known: Known::new(market), sums: false, dead: false, unlisted: AtomicUsize::new(0) }
     }
 
     /// The same with checksums.
     pub fn with_checksums(market: Market) -> Okx {
         Okx { sums: true, ..Okx::new(market) }
+    }
+
+    /// The same beside an instrument that is listed and refused.
+    pub fn beside_a_dead_one(market: Market) -> Okx {
+        Okx { dead: true, ..Okx::new(market) }
+    }
+
+    /// The same, and the market is listed from the third answer on.
+    pub fn listed_late(market: Market) -> Okx {
+        Okx { unlisted: AtomicUsize::new(2), ..Okx::beside_a_dead_one(market) }
     }
 
     /// The checksum of a book: CRC-32, with sign, of the best 25 levels, bids and asks by turns.
