@@ -23,8 +23,8 @@ use operators::Stream;
 use sources::{Chunk, Position, Reader, SourceError};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::Exchange as _;
-use timely::dataflow::operators::vec::Map as _;
 use timely::dataflow::operators::generic::source;
+use timely::dataflow::operators::vec::Map as _;
 use timely::scheduling::SyncActivator;
 use tokio::sync::watch;
 

@@ -11,6 +11,7 @@ use model::Account;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
+use super::Wants;
 use super::connect::Dialer;
 use super::gaps::Gaps;
 use super::inbox::Sender;
@@ -18,7 +19,6 @@ use super::poll;
 use super::rest::Rest;
 use super::socket::{Patience, Shard};
 use super::venue::{Channel, Instrument, Market, Poll, Protocol};
-use super::Wants;
 use crate::OpenSource;
 
 /// What is listened to of a market.

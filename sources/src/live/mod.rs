@@ -369,10 +369,13 @@ impl Live {
             for market in &self.wants.markets {
                 let base = self.wants.options.rest_url.of(market.name).unwrap_or(market.rest);
                 let rest = Rest::new(client.clone(), self.wants.venue.clone(), market, base);
-                let listing = poll::pages(&*self.wants.venue, market, &rest).await.map_err(|Unanswered { transient, what }| SourceError {
-                    transient,
-                    ..self.wants.unable(what, "see whether the venue can be reached; set `proxy` or `rest_url` where it cannot be directly")
-                })?;
+                let listing =
+                    poll::pages(&*self.wants.venue, market, &rest).await.map_err(|Unanswered { transient, what }| SourceError {
+                        transient,
+                        ..self
+                            .wants
+                            .unable(what, "see whether the venue can be reached; set `proxy` or `rest_url` where it cannot be directly")
+                    })?;
                 asked.push(Asked { rest, listing });
             }
             Ok(asked)
@@ -392,7 +395,8 @@ impl Live {
             all.push(meant);
         }
         let is_found = |pattern| {
-            let mut found = all.iter().flatten().flat_map(|Instrument { listing, .. }| wants.matching(listing.market.as_str(), &listing.symbol));
+            let mut found =
+                all.iter().flatten().flat_map(|Instrument { listing, .. }| wants.matching(listing.market.as_str(), &listing.symbol));
             found.any(|found| found == pattern)
         };
         if let Some(at) = (0..wants.patterns.len()).find(|pattern| !is_found(*pattern)) {

@@ -9,6 +9,8 @@ use super::{Event, Reply, Speaks};
 
 /// The venue's id of the instrument.
 const ID: &str = "BTC-USDT";
+/// An instrument that is listed and refused.
+const DEAD: &str = "ETH-USDT";
 /// The most trades that an answer has.
 const MOST: usize = 100;
 
@@ -19,14 +21,12 @@ pub struct Okx {
     sums: bool,
     /// Whether it lists an instrument that it tells nothing of.
     dead: bool,
-    /// How many answers list nothing else.
-    unlisted: AtomicUsize,
 }
 
 impl Okx {
     /// A venue at which this market happens.
     pub fn new(market: Market) -> Okx {
-        Okx { known: Known::new(market), sums: false, dead: false, unlisted: AtomicUsize::new(0) }
+        Okx { known: Known::new(market), sums: false, dead: false }
     }
 
     /// The same with checksums.
@@ -37,11 +37,6 @@ impl Okx {
     /// The same beside an instrument that is listed and refused.
     pub fn beside_a_dead_one(market: Market) -> Okx {
         Okx { dead: true, ..Okx::new(market) }
-    }
-
-    /// The same, and the market is listed from the third answer on.
-    pub fn listed_late(market: Market) -> Okx {
-        Okx { unlisted: AtomicUsize::new(2), ..Okx::beside_a_dead_one(market) }
     }
 
     /// The checksum of a book: CRC-32, with sign, of the best 25 levels, bids and asks by turns.
@@ -97,6 +92,20 @@ fn change(change: &Change, checksum: i32) -> String {
     json!({ "arg": { "channel": "books", "instId": ID }, "action": "update", "data": [data] }).to_string()
 }
 
+/// What the venue says of a pair with USDT.
+fn listing(id: &str) -> Value {
+    let base = id.split('-').next();
+    json!({
+        "alias": "", "auctionEndTime": "", "baseCcy": base, "category": "1", "contTdSwTime": "", "ctMult": "", "ctType": "", "ctVal": "",
+        "ctValCcy": "", "expTime": "", "futureSettlement": false, "groupId": "1", "instCategory": "1", "instFamily": "", "instId": id,
+        "instIdCode": 1_000, "instType": "SPOT", "lever": "10", "listTime": "1548133413000", "lotSz": "0.00000001",
+        "maxIcebergSz": "9999999999", "maxLmtAmt": "1000000", "maxLmtSz": "9999999999", "maxMktAmt": "1000000", "maxMktSz": "1000000",
+        "maxStopSz": "1000000", "maxTriggerSz": "9999999999", "maxTwapSz": "9999999999", "minSz": "0.00001", "openType": "", "optType": "",
+        "preMktSwTime": "", "quoteCcy": "USDT", "ruleType": "normal", "settleCcy": "", "state": "live", "stk": "", "tickSz": "0.1",
+        "tradeQuoteCcyList": ["USDT"], "uly": "", "upcChg": [],
+    })
+}
+
 fn answer(data: Vec<Value>) -> String {
     json!({ "code": "0", "msg": "", "data": data }).to_string()
 }
@@ -134,7 +143,14 @@ impl Speaks for Okx {
         }
         let message: Value = serde_json::from_str(text).unwrap_or_default();
         let arguments = message["args"].as_array().cloned().unwrap_or_default();
-        let acknowledge = |argument: &Value| json!({ "event": message["op"], "arg": argument, "connId": "a4d3ae55" }).to_string();
+        let is_dead = |argument: &Value| argument["instId"] == DEAD;
+        let acknowledge = |argument: &Value| {
+            if is_dead(argument) {
+                let what = format!("Wrong URL or channel:{},instId:{DEAD} doesn't exist.", argument["channel"]);
+                return json!({ "event": "error", "code": "60018", "msg": what, "connId": "a4d3ae55" }).to_string();
+            }
+            json!({ "event": message["op"], "arg": argument, "connId": "a4d3ae55" }).to_string()
+        };
         let mut reply = Reply { acknowledgements: arguments.iter().map(acknowledge).collect(), ..Reply::default() };
         match message["op"].as_str() {
             Some("subscribe") => {
@@ -142,7 +158,7 @@ impl Speaks for Okx {
                     let frames = if argument["channel"] == "books" { vec![self.snapshot()] } else { Vec::new() };
                     (channel(argument), frames)
                 };
-                reply.begins = arguments.iter().map(begins).collect();
+                reply.begins = arguments.iter().filter(|argument| !is_dead(argument)).map(begins).collect();
             }
             Some("unsubscribe") => reply.ends = arguments.iter().map(channel).collect(),
             _ => {
@@ -156,16 +172,9 @@ impl Speaks for Okx {
     fn answer(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String> {
         let asked = |name: &str| query.get(name).map(String::as_str);
         match path {
-            "/api/v5/public/instruments" if asked("instType") == Some("SPOT") => Some(answer(vec![json!({
-                "alias": "", "auctionEndTime": "", "baseCcy": "BTC", "category": "1", "contTdSwTime": "", "ctMult": "", "ctType": "",
-                "ctVal": "", "ctValCcy": "", "expTime": "", "futureSettlement": false, "groupId": "1", "instCategory": "1",
-                "instFamily": "", "instId": ID, "instIdCode": 1_000, "instType": "SPOT", "lever": "10", "listTime": "1548133413000",
-                "lotSz": "0.00000001", "maxIcebergSz": "9999999999", "maxLmtAmt": "1000000", "maxLmtSz": "9999999999",
-                "maxMktAmt": "1000000", "maxMktSz": "1000000", "maxStopSz": "1000000", "maxTriggerSz": "9999999999",
-                "maxTwapSz": "9999999999", "minSz": "0.00001", "openType": "", "optType": "", "preMktSwTime": "", "quoteCcy": "USDT",
-                "ruleType": "normal", "settleCcy": "", "state": "live", "stk": "", "tickSz": "0.1", "tradeQuoteCcyList": ["USDT"],
-                "uly": "", "upcChg": [],
-            })])),
+            "/api/v5/public/instruments" if asked("instType") == Some("SPOT") => {
+                Some(answer(self.dead.then_some(DEAD).into_iter().chain([ID]).map(listing).collect()))
+            }
             "/api/v5/market/history-trades" if asked("instId") == Some(ID) && asked("type") == Some("1") => {
                 let before: u64 = asked("after")?.parse().ok()?;
                 let limit: usize = asked("limit")?.parse().ok().filter(|limit| *limit <= MOST)?;

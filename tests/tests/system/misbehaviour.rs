@@ -330,3 +330,42 @@ mod okx_checksums {
 
     venues!(@ behaves sends_another_checksum);
 }
+
+/// Venues beside an instrument that they list and refuse.
+mod dead_instruments {
+    use super::*;
+
+    const OKX: Case = Case { symbol: "*-USDT", speaks: |market| Box::new(Okx::beside_a_dead_one(market)), ..okx::CASE };
+    const BYBIT: Case = Case { symbol: "*-USDT", speaks: |market| Box::new(Bybit::beside_a_dead_one(market)), ..bybit::CASE };
+    const LATE: Case = Case { speaks: |market| Box::new(Bybit::listed_late(market)), ..BYBIT };
+
+    fn do_not_take_the_rest_with_them(case: &Case) {
+        let script = Script { pace: 2, ..Script::default() };
+        let (listener, seen) = misbehave(case, case.market(11), script, "acknowledge_timeout = \"1s\"");
+        assert_eq!(seen.connections, case.connections(), "{seen:?}\n{}", listener.log());
+        assert!(listener.log().contains("it is not listened to over this connection"), "{}", listener.log());
+    }
+
+    /// OKX refuses each channel by itself.
+    #[test]
+    fn at_okx() {
+        do_not_take_the_rest_with_them(&OKX);
+    }
+
+    /// Bybit refuses a request for what it has and what it has not as a whole.
+    #[test]
+    fn at_bybit() {
+        do_not_take_the_rest_with_them(&BYBIT);
+    }
+
+    /// What is listed while the source runs is heard from its beginning, and every worker can decode it.
+    #[test]
+    fn what_is_listed_later_is_heard_whole() {
+        let (listener, _) = misbehave(&LATE, LATE.market(12), Script::default(), "listing_interval = \"500ms\"");
+        assert!(listener.log().contains("listens to what was not listed before"), "{}", listener.log());
+        assert_eq!(listener.gaps(), 0);
+        for table in ["trades", "book_deltas"] {
+            assert_eq!(listener.words(table, "symbol"), ["XBT-USDT-PERP".to_owned()].into(), "the listing says what it is");
+        }
+    }
+}

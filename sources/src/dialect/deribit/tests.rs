@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Decimal128Type, Int64Type, TimestampMicrosecondType};
 use model::Decimal;
 use model::columns::{integer, label, number, numbers};
-use model::dialect::{Dialect, FrameRef, Outcome, Records};
+use model::dialect::{FrameRef, Learn, Outcome, Records};
 use model::kinds::{BookDeltaRows, BookSnapshotRows, InstrumentRows, MarkPriceRows, OpenInterestRows, QuoteRows, TradeRows};
 use model::time::display;
 use proptest::prelude::*;
@@ -513,7 +513,7 @@ fn a_listing_tells_what_contracts_are_worth() {
     let mut dialects = Dialects::default();
     dialects.learn("deribit", INSTRUMENTS.as_bytes()).unwrap();
     let mut dialect = dialects.make("deribit").unwrap();
-    let decode_with = |dialect: &mut Box<dyn Dialect>, frame: &str| {
+    let decode_with = |dialect: &mut Box<dyn Learn>, frame: &str| {
         let mut records = every_kind();
         let frame = FrameRef { receive_time: None, frame: 1, topic: None, payload: frame.as_bytes() };
         dialect.decode(frame, &mut records).map(|_| batches(&mut records))
