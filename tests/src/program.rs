@@ -117,6 +117,17 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// What a process holds of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Uses {
+    /// Bytes of memory.
+    pub memory: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Open files and sockets.
+    pub descriptors: usize,
+}
+
 /// A command that runs beside the test, which logs to a file. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -154,6 +165,21 @@ impl Running {
 
     /// Kills it as a power cut would: no warning, no draining.
     pub fn kill(self) {}
+
+    /// What it holds of the machine now.
+    ///
+    /// # Panics
+    /// It has ended, or the system is no Linux.
+    pub fn uses(&self) -> Uses {
+        let of = |what: &str| PathBuf::from(format!("/proc/{}/{what}", self.child.id()));
+        let status = std::fs::read_to_string(of("status")).expect("it runs");
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the system tells it");
+            line.split_whitespace().next().and_then(|number| number.parse::<usize>().ok()).expect("a number")
+        };
+        let descriptors = std::fs::read_dir(of("fd")).expect("it runs").count();
+        Uses { memory: number("VmRSS:") << 10, threads: number("Threads:"), descriptors }
+    }
 
     /// What it has printed.
     ///

@@ -94,13 +94,13 @@ impl Expected {
         found[0]["trades"].as_u64() == Some(self.trades.len() as u64) && found[0]["book"].as_u64() > Some(0)
     }
 
-    /// Waits until everything is there, ends the run and holds its tables against what they should be.
-    fn compare(&self, listener: &Listener, mut run: Running) {
+    /// Waits until everything is there, ends the run, which should say `exit`, and holds its tables against what they should be.
+    fn compare(&self, listener: &Listener, mut run: Running, exit: i32) {
         until("everything that the venue said", || {
             assert!(run.ended().is_none(), "{}", listener.log());
             self.is_there(listener).then_some(())
         });
-        assert_eq!(run.terminate(), Some(0), "{}", listener.log());
+        assert_eq!(run.terminate(), Some(exit), "{}", listener.log());
         let mut trades = BTreeMap::new();
         for row in rows(&listener.data(), &format!("SELECT trade_id, {TRADE} FROM trades")) {
             let id = row["trade_id"].as_str().expect("a text").to_owned();
@@ -125,12 +125,17 @@ impl Expected {
 
 /// Plays a market with these faults to a pipeline, and holds what it stored against the market.
 fn misbehave(case: &Case, market: Market, script: Script, more: &str) -> (Listener, Seen) {
+    misbehave_and_exit(case, market, script, more, 0)
+}
+
+/// The same for a run that ends with this status.
+fn misbehave_and_exit(case: &Case, market: Market, script: Script, more: &str, exit: i32) -> (Listener, Seen) {
     let expected = Expected::of(case, &market);
     let faults = script.faults.len();
     let venue = Venue::open((case.speaks)(market), script);
     let listener = Listener::new(case.source, case.market, case.symbol, &venue, &format!("{}\n{more}", case.more));
     let run = listener.start();
-    expected.compare(&listener, run);
+    expected.compare(&listener, run, exit);
     let seen = venue.seen();
     assert!(seen.over && seen.faults == faults, "{faults} faults: {seen:?}\n{}", listener.log());
     (listener, seen)
@@ -238,7 +243,7 @@ fn is_killed(case: &Case) {
     let venue = Venue::open((case.speaks)(market), Script { pace: 1, ..Script::default() });
     let listener = Listener::new(case.source, case.market, case.symbol, &venue, case.more);
     listener.kill(&venue, 4);
-    expected.compare(&listener, listener.start());
+    expected.compare(&listener, listener.start(), 0);
 }
 
 /// A book whose checksum is another's is begun anew, and nothing of the other is stored.
@@ -341,7 +346,8 @@ mod dead_instruments {
 
     fn do_not_take_the_rest_with_them(case: &Case) {
         let script = Script { pace: 2, ..Script::default() };
-        let (listener, seen) = misbehave(case, case.market(11), script, "acknowledge_timeout = \"1s\"");
+        // It says at its end that not everything was heard that was wanted.
+        let (listener, seen) = misbehave_and_exit(case, case.market(11), script, "acknowledge_timeout = \"1s\"", 1);
         assert_eq!(seen.connections, case.connections(), "{seen:?}\n{}", listener.log());
         assert!(listener.log().contains("it is not listened to over this connection"), "{}", listener.log());
     }
@@ -361,11 +367,36 @@ mod dead_instruments {
     /// What is listed while the source runs is heard from its beginning, and every worker can decode it.
     #[test]
     fn what_is_listed_later_is_heard_whole() {
-        let (listener, _) = misbehave(&LATE, LATE.market(12), Script::default(), "listing_interval = \"500ms\"");
+        let (listener, _) = misbehave_and_exit(&LATE, LATE.market(12), Script::default(), "listing_interval = \"500ms\"", 1);
         assert!(listener.log().contains("listens to what was not listed before"), "{}", listener.log());
         assert_eq!(listener.gaps(), 0);
         for table in ["trades", "book_deltas"] {
             assert_eq!(listener.words(table, "symbol"), ["XBT-USDT-PERP".to_owned()].into(), "the listing says what it is");
         }
     }
+}
+
+/// Connections that end a thousand times leave nothing behind: no socket, no task, no memory.
+#[test]
+fn a_thousand_connections_leave_nothing_behind() {
+    const EVENTS: usize = 100_000;
+    let market = Market::new(13, EVENTS);
+    let expected = Expected::of(&okx::CASE, &market);
+    let ends = [Fault::Close, Fault::Reset, Fault::Noise, Fault::Partial];
+    let faults: BTreeMap<usize, Fault> = (0..1_000).map(|i| (500 + i * 95, ends[i % ends.len()])).collect();
+    let venue = Venue::open((okx::CASE.speaks)(market), Script { faults, pace: 1, ..Script::default() });
+    let listener = Listener::new("okx", "spot", "BTC-USDT", &venue, okx::CASE.more);
+    let mut run = listener.start();
+    let mut used = |faults: usize| {
+        until("connections that end", || {
+            assert!(run.ended().is_none(), "{}", listener.log());
+            (venue.seen().faults >= faults).then(|| run.uses())
+        })
+    };
+    let (early, late) = (used(250), used(1_000));
+    expected.compare(&listener, run, 0);
+    assert!(venue.seen().connections > 1_000);
+    // Two connections may be on their way, and files that are written come and go.
+    assert!(late.descriptors <= early.descriptors + 16 && late.threads <= early.threads + 8, "{early:?}, then {late:?}");
+    assert!(late.memory < early.memory + (64 << 20), "{early:?}, then {late:?}");
 }
