@@ -309,6 +309,17 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// As [`Self::value`]; the members of an object are handed over as by [`Self::letters`].
+    #[inline(always)]
+    pub fn noted(&mut self, member: impl FnMut(&mut Self, Member<'a>) -> Scan<()>) -> Scan<Value> {
+        if self.peek() != Some(b'{') {
+            return self.value();
+        }
+        let from = self.rest;
+        self.letters(member)?;
+        Ok(self.since(from, Token::Object))
+    }
+
     #[inline(never)]
     fn nested(&mut self, token: Token) -> Scan<Value> {
         let from = self.rest;

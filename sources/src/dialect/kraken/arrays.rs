@@ -46,8 +46,10 @@ impl Arrays<'_> {
         let text = self.frame.payload;
         let mut scanner = Scanner::new(text).map_err(malformed)?;
         let (mut parts, mut count) = ([Value::default(); 5], 0);
+        self.fields.forget_but(0);
         let walk = scanner.array(|s| {
-            let value = s.value()?;
+            // Members are noted on the way. A change of both sides comes as two objects, whose members are those of one.
+            let value = s.noted(|s, member| self.fields.note(s, member))?;
             if let Some(part) = parts.get_mut(count) {
                 *part = value;
             }
@@ -84,13 +86,8 @@ impl Arrays<'_> {
             return Ok(Outcome::Ignored);
         }
         let text = self.frame.payload;
-        self.fields.forget_but(0);
-        for part in data {
-            if part.token != Token::Object {
-                return Err(refuse("wrong_type", format!("{} stands where levels should be", excerpt(text, *part))));
-            }
-            // A change of both sides comes as two objects, whose members are those of one.
-            Scanner::at(text, *part).letters(|s, member| self.fields.note(s, member)).map_err(malformed)?;
+        if let Some(part) = data.iter().find(|part| part.token != Token::Object) {
+            return Err(refuse("wrong_type", format!("{} stands where levels should be", excerpt(text, *part))));
         }
         let event = Event { text, fields: &*self.fields };
         self.book.clear();
@@ -147,7 +144,6 @@ impl Arrays<'_> {
         if ticker.token != Token::Object {
             return Err(refuse("wrong_type", format!("{} stands where a ticker should be", excerpt(text, ticker))));
         }
-        self.fields.inner(text, ticker).map_err(malformed)?;
         some_time(None, self.frame)?;
         let numbers = ticker_numbers(Event { text, fields: &*self.fields })?;
         let listing = named(&characters(text, "pair", pair)?, self.symbols)?;

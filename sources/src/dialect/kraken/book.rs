@@ -8,6 +8,7 @@
 
 use model::Decimal;
 use model::decimal::SCALE;
+use model::digits::{eight, leading_digits};
 use model::time::Micros;
 
 use super::prints::seconds;
@@ -39,6 +40,14 @@ struct Fraction(Option<usize>);
 impl Fraction {
     #[inline]
     fn note(&mut self, lexeme: &[u8]) {
+        // Mostly as many as before.
+        if let Some(before @ ..=8) = self.0
+            && let Some((point, digits)) = lexeme.len().checked_sub(before + 1).and_then(|at| lexeme[at..].split_first())
+            && *point == b'.'
+            && leading_digits(eight(digits)) == before
+        {
+            return;
+        }
         let digits = match lexeme.iter().position(|byte| !byte.is_ascii_digit()) {
             None if lexeme.iter().all(|digit| *digit == b'0') => return,
             None => 0,
