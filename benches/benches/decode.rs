@@ -150,6 +150,7 @@ fn batch(frames: &[String]) -> Batch {
             dialect: "binance_spot",
             receive_time: Some(5),
             frame: number,
+            connection: None,
             topic: None,
             payload: payload.as_bytes(),
         });

@@ -143,6 +143,9 @@ declare_kinds! {
         /// Its number in its source, counted from 1: the line of a recording, the frame of a connection. The order in
         /// which the source gave its frames; numbers may be missing, where something was refused.
         frame: Integer,
+        /// The connection that it came over, counted from 1 since the source was started; null where it came over none: recordings,
+        /// answers to requests.
+        connection: Option<Integer>,
         /// What the message was asked for, where the message itself does not say (REST answers): the venue's symbol, and behind
         /// an `@` what was asked of it, e.g. `BTCUSDT@topLongShortPositionRatio@5m`.
         topic: Option<Label>,

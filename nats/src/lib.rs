@@ -30,6 +30,8 @@ pub mod headers {
     pub const UNKNOWN: &str = "unknown";
     /// The number of a frame in the source that gave it.
     pub const FRAME: &str = "Marketprism-Frame";
+    /// The connection that a frame came over, where it came over one.
+    pub const CONNECTION: &str = "Marketprism-Connection";
     /// The venue dialect of a frame.
     pub const DIALECT: &str = "Marketprism-Dialect";
     /// The venue's symbol that a frame was asked for, where the frame itself names none.

@@ -37,6 +37,7 @@ pub(super) struct Outgoing {
 const RECEIVE_TIME: HeaderName = HeaderName::from_static(headers::RECEIVE_TIME);
 const NUMBER: HeaderName = HeaderName::from_static(headers::FRAME);
 const DIALECT: HeaderName = HeaderName::from_static(headers::DIALECT);
+const CONNECTION: HeaderName = HeaderName::from_static(headers::CONNECTION);
 const TOPIC: HeaderName = HeaderName::from_static(headers::TOPIC);
 const KIND: HeaderName = HeaderName::from_static(headers::KIND);
 const DIFF: HeaderName = HeaderName::from_static(headers::DIFF);
@@ -212,6 +213,12 @@ impl Messages {
                     let start = text.len();
                     push(&mut text, format_args!("{}", frames.frame.value(row)));
                     headers.insert(NUMBER, &text[start..]);
+                    if let Some(connection) = columns::integer(frames.connection, row) {
+                        text.push('\0');
+                        let start = text.len();
+                        push(&mut text, format_args!("{connection}"));
+                        headers.insert(CONNECTION, &text[start..]);
+                    }
                     if let Some(dialect) = columns::label(frames.dialect, row) {
                         headers.insert(DIALECT, dialect);
                         push(&mut text, format_args!("\0{dialect}"));
@@ -335,6 +342,7 @@ mod tests {
                 dialect: "binance_spot",
                 receive_time: *receive_time,
                 frame,
+                connection: topic.is_none().then_some(7),
                 topic: *topic,
                 payload: payload.as_bytes(),
             });
@@ -354,10 +362,10 @@ mod tests {
             (found[0].subject.as_str(), &found[0].payload[..], &found[1].payload[..]),
             ("m.frame.binance_spot", &b"{}\n"[..], &b""[..])
         );
-        let names = [headers::RECEIVE_TIME, headers::FRAME, headers::DIALECT, headers::TOPIC];
+        let names = [headers::RECEIVE_TIME, headers::FRAME, headers::CONNECTION, headers::DIALECT, headers::TOPIC];
         let said = |i: usize| names.map(|name| header(&found[i], name));
-        assert_eq!(said(0), [Some("5000"), Some("1"), Some("binance_spot"), None]);
-        assert_eq!(said(1), [Some("unknown"), Some("2"), Some("binance_spot"), Some("BTC")]);
+        assert_eq!(said(0), [Some("5000"), Some("1"), Some("7"), Some("binance_spot"), None]);
+        assert_eq!(said(1), [Some("unknown"), Some("2"), None, Some("binance_spot"), Some("BTC")]);
     }
 
     #[test]

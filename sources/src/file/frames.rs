@@ -119,6 +119,8 @@ pub(crate) struct Frames {
     times: Vec<Micros>,
     /// Whether each frame has a receive time; empty while all have.
     timed: Vec<bool>,
+    /// The connection of each frame; empty while none has any.
+    connections: Vec<Option<i64>>,
 }
 
 impl Frames {
@@ -134,6 +136,7 @@ impl Frames {
             numbers: Vec::with_capacity(rows),
             times: Vec::with_capacity(rows),
             timed: Vec::new(),
+            connections: Vec::new(),
         }
     }
 
@@ -165,20 +168,34 @@ impl Frames {
         self.ends.push(self.payload.len() as i32);
     }
 
+    /// Says over which connection the frame came that was taken in last.
+    #[inline]
+    pub(crate) fn came_over(&mut self, connection: i64) {
+        self.connections.resize(self.numbers.len() - 1, None);
+        self.connections.push(Some(connection));
+    }
+
     fn finish(self, labels: &Labels) -> RecordBatch {
         let rows = self.numbers.len();
         self.finish_with(&labels.source, Arc::new(constant(&labels.dialect, rows)), Arc::new(constant(&labels.topic, rows)))
     }
 
     /// The frames taken in, all of one source, with the dialect and the topic of each.
-    pub(crate) fn finish_with(self, source: &Arc<StringArray>, dialect: ArrayRef, topic: ArrayRef) -> RecordBatch {
+    pub(crate) fn finish_with(mut self, source: &Arc<StringArray>, dialect: ArrayRef, topic: ArrayRef) -> RecordBatch {
         let rows = self.numbers.len();
+        let connections = if self.connections.is_empty() {
+            Int64Array::new_null(rows)
+        } else {
+            self.connections.resize(rows, None);
+            Int64Array::from(self.connections)
+        };
         let timed = (!self.timed.is_empty()).then(|| NullBuffer::from(self.timed));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(constant(source, rows)),
             dialect,
             Arc::new(TimestampMicrosecondArray::new(self.times.into(), timed).with_timezone("UTC")),
             Arc::new(Int64Array::from(self.numbers)),
+            Arc::new(connections),
             topic,
             Arc::new(BinaryArray::new(OffsetBuffer::new(self.ends.into()), Buffer::from_vec(self.payload), None)),
         ];

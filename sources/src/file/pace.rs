@@ -199,7 +199,15 @@ mod tests {
     fn only_rows_that_are_due_are_handed_over() {
         let mut builder = kinds::FrameBuilder::default();
         for frame in 1..=4 {
-            builder.push(kinds::Frame { source: "s", dialect: "d", receive_time: None, frame, topic: None, payload: b"{}" });
+            builder.push(kinds::Frame {
+                source: "s",
+                dialect: "d",
+                receive_time: None,
+                frame,
+                connection: None,
+                topic: None,
+                payload: b"{}",
+            });
         }
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::error::ArrowError;
@@ -166,6 +166,8 @@ impl Wanted {
                 Some(values) => cast(values, &column.ty.arrow()),
                 // That which all frames of a file share is not in it.
                 None if column.name == "source" => Ok(Arc::new(constant(&self.source, rows.num_rows()))),
+                // Captures of earlier versions do not tell it.
+                None if column.name == "connection" => Ok(new_null_array(&column.ty.arrow(), rows.num_rows())),
                 None => Err(ArrowError::SchemaError(format!("the file has no column `{}`", column.name))),
             }
         };

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use model::Account;
@@ -34,8 +35,10 @@ pub(super) struct Coverage {
     channels: HashSet<(&'static str, String)>,
     /// The paths that are asked for.
     paths: HashSet<String>,
-    /// How many connections there are.
-    connections: usize,
+    /// How many shards there are.
+    shards: usize,
+    /// How many connections the source has opened.
+    connections: Arc<AtomicU32>,
 }
 
 /// What listens to a connection, and has yet to know what an earlier run heard.
@@ -54,7 +57,14 @@ pub(super) struct Listed {
 
 impl Coverage {
     /// Nothing is listened to yet.
-    pub(super) fn new(wants: &Arc<Wants>, market: &Market, rest: &Rest, cx: &OpenSource, out: &Sender) -> Coverage {
+    pub(super) fn new(
+        wants: &Arc<Wants>,
+        market: &Market,
+        rest: &Rest,
+        cx: &OpenSource,
+        out: &Sender,
+        connections: &Arc<AtomicU32>,
+    ) -> Coverage {
         let options = &wants.options;
         let pause = options.connect_pause.map_or(market.limits.connect_pause, |pause| pause.0);
         Coverage {
@@ -67,7 +77,8 @@ impl Coverage {
             out: out.clone(),
             channels: HashSet::new(),
             paths: HashSet::new(),
-            connections: 0,
+            shards: 0,
+            connections: connections.clone(),
         }
     }
 
@@ -89,11 +100,11 @@ impl Coverage {
         let base = options.url.of(self.market.name).unwrap_or(self.market.socket);
         let mut shards = Vec::new();
         for channels in self.new_channels(instruments) {
-            self.connections += 1;
+            self.shards += 1;
             let protocol = venue.protocol(&self.market, &channels);
             let topics = channels.iter().map(|channel| venue.topic(&self.market, channel)).collect();
             let shard = Shard {
-                name: format!("{}, {}, connection {}", self.node, self.market.name, self.connections),
+                name: format!("{}, {}, connection {}", self.node, self.market.name, self.shards),
                 market: self.market,
                 address: format!("{base}{}", channels[0].route),
                 venue: venue.clone(),
@@ -102,6 +113,7 @@ impl Coverage {
                 dialer: self.dialer.clone(),
                 rest: self.rest.clone(),
                 out: self.out.clone(),
+                connections: self.connections.clone(),
                 account: self.account.clone(),
                 patience,
             };

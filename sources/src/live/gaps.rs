@@ -135,7 +135,7 @@ impl Teller<'_> {
 
 fn push(gap: Gap<'_>, batch: &mut Batch) {
     let payload = serde_json::to_vec(&Note::Gap(gap)).expect("it is made of texts and numbers");
-    batch.push(Heard { receive_time: time::now(), dialect: NAME, topic: "", payload: &payload });
+    batch.push(Heard { receive_time: time::now(), connection: 0, dialect: NAME, topic: "", payload: &payload });
 }
 
 impl Gaps {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn hear(holds: &mut Holds, frame: u64, payload: &[u8]) {
-        holds.hear(frame, &Heard { receive_time: 0, dialect: NAME, topic: "", payload });
+        holds.hear(frame, &Heard { receive_time: 0, connection: 0, dialect: NAME, topic: "", payload });
     }
 
     #[test]

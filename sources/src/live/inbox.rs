@@ -118,7 +118,7 @@ mod tests {
 
     fn batch(bytes: usize) -> Batch {
         let mut batch = Batch::default();
-        batch.push(Heard { receive_time: 1, dialect: "d", topic: "", payload: &vec![b'x'; bytes] });
+        batch.push(Heard { receive_time: 1, connection: 0, dialect: "d", topic: "", payload: &vec![b'x'; bytes] });
         batch
     }
 

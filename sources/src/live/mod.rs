@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -330,7 +331,8 @@ impl Source for Live {
         let (account, place) = (cx.account.clone(), folder.display().to_string());
         let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, &inbox, &account, &place));
         writes.map_err(|error| self.wants.unable(error.to_string(), "see how many threads the system allows"))?;
-        let of_market = |(market, Asked { rest, .. }): (&Market, &Asked)| Coverage::new(&self.wants, market, rest, &cx, &out);
+        let connections = Arc::new(AtomicU32::new(0));
+        let of_market = |(market, Asked { rest, .. }): (&Market, &Asked)| Coverage::new(&self.wants, market, rest, &cx, &out, &connections);
         let mut coverages: Vec<Coverage> = self.wants.markets.iter().zip(asked).map(of_market).collect();
         let mut shards = Vec::new();
         for (coverage, instruments) in coverages.iter_mut().zip(&instruments) {

@@ -103,7 +103,7 @@ fn essence(listing: &[u8]) -> u64 {
 /// Gives an answer to the spool; `false` where there is none any more.
 async fn keep(out: &Sender, dialect: &str, topic: &str, payload: &[u8]) -> bool {
     let mut batch = Batch::default();
-    batch.push(Heard { receive_time: time::now(), dialect, topic, payload });
+    batch.push(Heard { receive_time: time::now(), connection: 0, dialect, topic, payload });
     out.send(&mut batch).await
 }
 

@@ -116,6 +116,9 @@ impl Reader for LiveReader {
         while bytes < CHUNK && reached < last && lessons.is_empty() {
             let more = self.cursor.take(seen, |number, heard| {
                 frames.push(heard.payload, Some(heard.receive_time), number as i64);
+                if heard.connection > 0 {
+                    frames.came_over(heard.connection.into());
+                }
                 dialects.push(Some(heard.dialect));
                 topics.push(Some(heard.topic).filter(|topic| !topic.is_empty()));
                 bytes += heard.payload.len();

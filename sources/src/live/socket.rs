@@ -13,6 +13,8 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -61,6 +63,8 @@ pub(super) struct Shard {
     pub(super) dialer: Arc<Dialer>,
     pub(super) rest: Rest,
     pub(super) out: Sender,
+    /// How many connections the source has opened.
+    pub(super) connections: Arc<AtomicU32>,
     pub(super) account: Arc<Account>,
     pub(super) patience: Patience,
 }
@@ -156,8 +160,6 @@ struct Listening {
     /// While two connections may say the same: what was said, by its hash, and until when.
     twice: Option<(Instant, HashSet<u64>)>,
     hasher: RandomState,
-    /// Connections that were opened.
-    lines: venue::Line,
 }
 
 impl Shard {
@@ -173,14 +175,12 @@ impl Shard {
             batch: Batch::default(),
             twice: None,
             hasher: RandomState::new(),
-            lines: 0,
         };
         for open in state.gaps.resume(self.patience.fill) {
             self.fill(open, &mut state);
         }
         loop {
-            state.lines += 1;
-            let why = match self.open(state.lines).await {
+            let why = match self.open().await {
                 Ok(line) => {
                     let mut lines = vec![line];
                     match self.listen(&mut lines, &mut state, &mut attempts).await {
@@ -200,8 +200,9 @@ impl Shard {
         }
     }
 
-    async fn open(&self, number: venue::Line) -> Result<Line, String> {
+    async fn open(&self) -> Result<Line, String> {
         let socket = self.dialer.open(&self.address).await?;
+        let number = self.connections.fetch_add(1, Relaxed) + 1;
         let now = Instant::now();
         let mut line = Line {
             number,
@@ -292,8 +293,7 @@ impl Shard {
                     if !self.hand_over(state).await { return Ok(()) }
                     let old = lines.len() == 1 && lines[0].opened.elapsed() > self.patience.lifetime;
                     if old && opening.is_none() {
-                        state.lines += 1;
-                        opening = Some(Box::pin(self.open(state.lines)));
+                        opening = Some(Box::pin(self.open()));
                     }
                     if let [_, new] = &lines[..] && new.is_up() && new.opened.elapsed() > OVERLAP {
                         let mut old = lines.remove(0);
@@ -380,13 +380,14 @@ impl Shard {
         // A hole is told before what lies behind it.
         self.obey(Some(line), state);
         if let Some(payload) = kept {
-            self.keep(topic, &payload, state);
+            self.keep(line.number, topic, &payload, state);
         }
         Ok(())
     }
 
-    fn keep(&self, topic: &str, payload: &[u8], state: &mut Listening) {
-        state.batch.push(Heard { receive_time: time::now(), dialect: self.market.dialect, topic, payload });
+    /// Keeps a frame that came over a connection, 0 for none.
+    fn keep(&self, connection: venue::Line, topic: &str, payload: &[u8], state: &mut Listening) {
+        state.batch.push(Heard { receive_time: time::now(), connection, dialect: self.market.dialect, topic, payload });
     }
 
     /// Gives what came to the spool; `false` where there is none any more.
@@ -456,13 +457,13 @@ impl Shard {
         match (answer, &mut asking.purpose) {
             (Ok(payload), Purpose::Channel(channel)) => {
                 state.protocol.answer(*channel, &asking.ask, asking.failed, &payload, &mut state.orders);
-                self.keep(&asking.ask.topic, &payload, state);
+                self.keep(0, &asking.ask.topic, &payload, state);
                 self.obey(None, state);
             }
             (Ok(payload), Purpose::Fill(open)) => {
                 let Filled { kept, rest, whole } = state.protocol.filled(open.channel, &open.rest, &payload);
                 if !kept.is_empty() {
-                    self.keep(&asking.ask.topic, &kept, state);
+                    self.keep(0, &asking.ask.topic, &kept, state);
                 }
                 open.whole &= whole;
                 match rest {

@@ -37,6 +37,8 @@ const IDENTITY: &str = "made";
 pub(super) struct Heard<'a> {
     /// When it came.
     pub(super) receive_time: Micros,
+    /// The connection that it came over; 0 where it came over none.
+    pub(super) connection: u32,
     /// The dialect it is written in.
     pub(super) dialect: &'a str,
     /// What it was asked for; empty where it says so itself.
@@ -51,6 +53,7 @@ impl<'a> Heard<'a> {
         let start = out.len();
         out.extend_from_slice(&[0; HEAD]);
         out.extend_from_slice(&self.receive_time.to_le_bytes());
+        out.extend_from_slice(&self.connection.to_le_bytes());
         for label in [self.dialect, self.topic] {
             out.push(u8::try_from(label.len()).expect("labels are short"));
             out.extend_from_slice(label.as_bytes());
@@ -74,7 +77,8 @@ impl<'a> Heard<'a> {
         if crc32fast::hash(body) != u32::from_le_bytes(sum) {
             return Err(Torn);
         }
-        let (time, mut rest) = body.split_first_chunk().ok_or(Torn)?;
+        let (time, rest) = body.split_first_chunk().ok_or(Torn)?;
+        let (connection, mut rest) = rest.split_first_chunk().ok_or(Torn)?;
         let mut label = || {
             let (length, behind) = rest.split_first().ok_or(Torn)?;
             let (label, behind) = behind.split_at_checked(usize::from(*length)).ok_or(Torn)?;
@@ -82,7 +86,8 @@ impl<'a> Heard<'a> {
             std::str::from_utf8(label).map_err(|_| Torn)
         };
         let (dialect, topic) = (label()?, label()?);
-        Ok(Some((Heard { receive_time: i64::from_le_bytes(*time), dialect, topic, payload: rest }, HEAD + length)))
+        let (receive_time, connection) = (i64::from_le_bytes(*time), u32::from_le_bytes(*connection));
+        Ok(Some((Heard { receive_time, connection, dialect, topic, payload: rest }, HEAD + length)))
     }
 }
 
@@ -438,7 +443,13 @@ mod tests {
         let mut batch = Batch::default();
         for number in numbers {
             let topic = if number.is_multiple_of(3) { "BTCUSDT@depth" } else { "" };
-            batch.push(Heard { receive_time: number as i64, dialect: "binance_spot", topic, payload: &payload(number) });
+            batch.push(Heard {
+                receive_time: number as i64,
+                connection: number as u32 % 3,
+                dialect: "binance_spot",
+                topic,
+                payload: &payload(number),
+            });
         }
         writer.append(&batch).unwrap();
     }
@@ -483,7 +494,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spool = Spool::open(folder.path()).unwrap();
         let mut batch = Batch::default();
-        batch.push(Heard { receive_time: 0, dialect: "d", topic: "", payload: &[b'y'; 400] });
+        batch.push(Heard { receive_time: 0, connection: 0, dialect: "d", topic: "", payload: &[b'y'; 400] });
         spool.writer.segment = 1_000;
         for _ in 0..7 {
             spool.writer.append(&batch).unwrap();

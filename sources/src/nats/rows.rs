@@ -30,6 +30,7 @@ pub(super) enum Payload {
 const RECEIVE_TIME: HeaderName = HeaderName::from_static(headers::RECEIVE_TIME);
 const NUMBER: HeaderName = HeaderName::from_static(headers::FRAME);
 const DIALECT: HeaderName = HeaderName::from_static(headers::DIALECT);
+const CONNECTION: HeaderName = HeaderName::from_static(headers::CONNECTION);
 const TOPIC: HeaderName = HeaderName::from_static(headers::TOPIC);
 const DIFF: HeaderName = HeaderName::from_static(headers::DIFF);
 
@@ -96,7 +97,7 @@ impl Rows {
                 self.frame += 1;
                 *bytes += payload.len();
                 let said = Said::of(headers, *dialect, self.frame);
-                let Said { dialect, received, number } = match said {
+                let Said { dialect, received, number, connection } = match said {
                     Ok(said) => said,
                     Err(why) => return self.refuse(&why, payload, delivered.sequence),
                 };
@@ -104,6 +105,9 @@ impl Rows {
                 let time = received.unwrap_or(Some(from_nanos(delivered.published)));
                 let frames = frames.get_or_insert_with(|| Frames::with_room_for(*room));
                 frames.push(payload, time, number);
+                if let Some(connection) = connection {
+                    frames.came_over(connection);
+                }
                 <Label as ColumnType>::push(dialects, dialect);
                 let topic = headers.and_then(|h| h.get(TOPIC)).map(|topic| topic.as_str());
                 <Option<Label> as ColumnType>::push(topics, topic.or(symbol.as_deref()));
@@ -175,6 +179,8 @@ struct Said<'m> {
     received: Option<Option<Micros>>,
     /// In the source that was captured; where it was none, in the stream.
     number: i64,
+    /// The connection that it came over.
+    connection: Option<i64>,
 }
 
 impl<'m> Said<'m> {
@@ -197,7 +203,11 @@ impl<'m> Said<'m> {
                 .parse()
                 .map_err(|_| Reject::new("bad_number", format!("the header {} is {text:?} and no number of a frame", headers::FRAME)))?,
         };
-        Ok(Said { dialect, received: received(headers)?, number })
+        let connection = header(CONNECTION).map(|text| {
+            let what = || format!("the header {} is {text:?} and no number of a connection", headers::CONNECTION);
+            text.parse().map_err(|_| Reject::new("bad_number", what()))
+        });
+        Ok(Said { dialect, received: received(headers)?, number, connection: connection.transpose()? })
     }
 }
 

@@ -255,6 +255,7 @@ impl Simulation {
             dialect: listing.dialect.name,
             receive_time: Some(self.received + shift),
             frame: self.frame as i64,
+            connection: None,
             topic: asked.then_some(listing.code.as_str()),
             payload: &self.payload,
         });

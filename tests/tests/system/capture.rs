@@ -204,7 +204,7 @@ fn frames(source: &str, numbers: impl IntoIterator<Item = i64>) -> Batch {
     for frame in numbers {
         let dialect = if frame % 2 == 0 { "binance_spot" } else { "binance_usdm" };
         let topic = (frame % 5 == 0).then_some("BTCUSDT");
-        builder.push(Frame { source, dialect, receive_time: received(frame), frame, topic, payload: &payload(frame) });
+        builder.push(Frame { source, dialect, receive_time: received(frame), frame, connection: None, topic, payload: &payload(frame) });
     }
     Batch::new(&FRAME, builder.finish(), Origin::default())
 }

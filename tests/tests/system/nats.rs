@@ -153,7 +153,15 @@ pub fn frame_batch(payloads: impl IntoIterator<Item = String>) -> Batch {
     let mut builder = FrameBuilder::default();
     for (i, payload) in payloads.into_iter().enumerate() {
         let (frame, receive_time) = (i as i64 + 1, Some(NOON + i as i64));
-        builder.push(Frame { source: "in", dialect: "binance_spot", receive_time, frame, topic: None, payload: payload.as_bytes() });
+        builder.push(Frame {
+            source: "in",
+            dialect: "binance_spot",
+            receive_time,
+            frame,
+            connection: None,
+            topic: None,
+            payload: payload.as_bytes(),
+        });
     }
     Batch::new(&FRAME, builder.finish(), Origin::default())
 }
