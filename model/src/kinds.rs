@@ -87,7 +87,7 @@ macro_rules! declare_kinds {
 }
 
 /// Every built-in kind, in the order of the manual.
-pub fn all() -> [&'static Arc<Kind>; 20] {
+pub fn all() -> [&'static Arc<Kind>; 21] {
     [
         &*FRAME,
         &*TRADE,
@@ -104,6 +104,7 @@ pub fn all() -> [&'static Arc<Kind>; 20] {
         &*INSTRUMENT,
         &*VENUE_STATUS,
         &*GAP,
+        &*INSTRUMENT_TERMS,
         &*BAR,
         &*BOOK_METRICS,
         &*BOOK_EVENT,
@@ -124,7 +125,7 @@ pub fn records() -> impl Iterator<Item = &'static Arc<Kind>> {
 
 /// The kinds that venues send, in the order of the manual.
 pub fn market_data() -> impl Iterator<Item = &'static Arc<Kind>> {
-    const DERIVED: [&str; 6] = ["frame", "bar", "book_metrics", "book_event", "anomaly", "dead_letter"];
+    const DERIVED: [&str; 7] = ["frame", "instrument_terms", "bar", "book_metrics", "book_event", "anomaly", "dead_letter"];
     all().into_iter().filter(|k| !DERIVED.contains(&k.name.as_ref()))
 }
 
@@ -571,6 +572,48 @@ declare_kinds! {
         since: Time,
         /// Why, where that is known.
         detail: Option<Text>,
+    }
+
+    /// The terms of an instrument from one time until another, as its venue listed it.
+    "instrument_terms" in "instrument_terms" as INSTRUMENT_TERMS, InstrumentTerms, InstrumentTermsBuilder, InstrumentTermsRows
+    time ["event_time"] key ["venue", "market", "symbol", "event_time"] revisable true
+    {
+        /// The venue, e.g. `binance`.
+        venue: Label,
+        /// The market: `spot`, `perpetual`, `future`, `option` or `index`.
+        market: Label,
+        /// The canonical symbol.
+        symbol: Label,
+        /// From when they are valid, by the venue's clock.
+        event_time: Time,
+        /// Until when, exclusive; null while they are.
+        valid_until: Option<Time>,
+        /// The frame of the source that first told them.
+        frame: Option<Integer>,
+        /// The venue's own symbol, e.g. `BTCUSDT`.
+        venue_symbol: Text,
+        /// The base asset, e.g. `BTC`.
+        base: Label,
+        /// The quote asset, e.g. `USDT`.
+        quote: Label,
+        /// The asset in which profit is settled.
+        settlement: Option<Label>,
+        /// The venue's word for its state, in lower case, e.g. `trading`.
+        status: Option<Label>,
+        /// Smallest step of the price.
+        tick_size: Option<Decimal>,
+        /// Smallest step of the size, in the venue's units.
+        lot_size: Option<Decimal>,
+        /// Size of a contract: in the base asset, or in the quote asset for inverse instruments.
+        contract_size: Option<Decimal>,
+        /// Whether the contract is worth a fixed amount of the quote asset and settled in the base asset.
+        inverse: Boolean,
+        /// When it expires; null for spot and perpetuals.
+        expiry: Option<Time>,
+        /// Strike price of an option.
+        strike: Option<Decimal>,
+        /// `call` or `put`, of an option.
+        option_type: Option<Label>,
     }
 
     /// Open, high, low, close and volumes of the trades of one window.

@@ -28,6 +28,7 @@ pub mod filter;
 pub mod instruments;
 pub mod normalise;
 pub mod pages;
+pub mod registry;
 pub mod rows;
 pub mod state;
 
@@ -40,6 +41,7 @@ pub fn registry() -> Vec<Declaration<dyn Operator>> {
         declare::<dyn Operator, normalise::Normalise>(),
         declare::<dyn Operator, filter::Filter>(),
         declare::<dyn Operator, derive::Derive>(),
+        declare::<dyn Operator, registry::Registry>(),
         declare::<dyn Operator, bars::Bars>(),
         declare::<dyn Operator, book::Book>(),
         declare::<dyn Operator, anomaly::Anomaly>(),

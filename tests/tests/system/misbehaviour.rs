@@ -2,12 +2,13 @@
 //! whatever it does, the tables hold the market's trades, once, and books that the market had.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 use serde_json::Value;
-use tests::listener::Listener;
-use tests::program::{Running, rows, until};
+use tests::listener::{Listener, REST};
+use tests::program::{Running, finish, program, root, rows, until};
 use tests::venue::bybit::Bybit;
 use tests::venue::kraken::{Kraken, KrakenFutures};
 use tests::venue::market::{BOOK, Happening, Market, TRADE};
@@ -399,4 +400,37 @@ fn a_thousand_connections_leave_nothing_behind() {
     // Two connections may be on their way, and files that are written come and go.
     assert!(late.descriptors <= early.descriptors + 16 && late.threads <= early.threads + 8, "{early:?}, then {late:?}");
     assert!(late.memory < early.memory + (64 << 20), "{early:?}, then {late:?}");
+}
+
+/// What was heard live, with all that went wrong, replays to the same tables.
+#[test]
+fn a_capture_replays_to_what_was_decoded_live() {
+    const CAPTURE: &str = "\n[sinks.capture]\ntype = \"parquet\"\ninputs = [\"venue\"]\ninterval = \"200ms\"\n";
+    let case = &okx::CASE;
+    let market = case.market(14);
+    let mut script = faults(case, &market, &[Fault::Lose, Fault::Duplicate, Fault::Reorder, Fault::Garbage], 1_009);
+    script.faults.extend([(4_100, Fault::Reset), (8_200, Fault::Close)]);
+    let (live, seen) = misbehave(case, market, script, CAPTURE);
+
+    let replay = tempfile::tempdir().expect("there is room");
+    let (file, data) = (replay.path().join("replay.toml"), replay.path().join("data"));
+    let table = live.data().join("cold");
+    let pipeline = format!("name = \"replay\"\n[sources.venue]\ntype = \"frames\"\nurl = \"{}\"\n{REST}", table.display());
+    std::fs::write(&file, pipeline).expect("there is room");
+    finish(program().arg("run").arg(&file).arg("--data").arg(&data).current_dir(root())).expect_success();
+
+    let rows_of = |data: &Path, table: &str| {
+        // When a dead letter was refused is of the run and not of the market.
+        let but = if table == "dead_letters" { "EXCEPT (rejected_time) " } else { "" };
+        let mut rows: Vec<String> = rows(data, &format!("SELECT * {but}FROM {table}")).iter().map(Value::to_string).collect();
+        rows.sort_unstable();
+        rows
+    };
+    for table in ["trades", "book_deltas", "book_snapshots", "book_metrics", "book_events", "gaps", "instruments", "dead_letters"] {
+        let (heard, replayed) = (rows_of(&live.data(), table), rows_of(&data, table));
+        let difference = heard.iter().zip(&replayed).find(|(heard, replayed)| heard != replayed);
+        assert!(heard == replayed && !heard.is_empty(), "{table}: {} and {} rows: {difference:?}", heard.len(), replayed.len());
+    }
+    let connections = rows(&live.data(), "SELECT count(DISTINCT connection) AS n FROM frames");
+    assert_eq!(connections[0]["n"], seen.connections, "every frame of a channel says over which connection it came");
 }
