@@ -36,6 +36,14 @@ impl Listener {
     /// # Panics
     /// There is no place for its files.
     pub fn new(source: &str, market: &str, symbol: &str, venue: &Venue, more: &str) -> Listener {
+        Listener::before(REST, source, market, symbol, venue, more)
+    }
+
+    /// The same before another rest of the pipeline, in which `DATA` stands for the data folder.
+    ///
+    /// # Panics
+    /// There is no place for its files.
+    pub fn before(rest: &str, source: &str, market: &str, symbol: &str, venue: &Venue, more: &str) -> Listener {
         let folder = tempfile::tempdir().expect("there is room");
         let (url, rest_url) = (venue.url(), venue.rest_url());
         let pipeline = format!(
@@ -50,8 +58,9 @@ kinds = ["trade", "book", "quote"]
 url = "{url}"
 rest_url = "{rest_url}"
 {more}
-{REST}"#
+{rest}"#
         );
+        let pipeline = pipeline.replace("DATA", &folder.path().join("data").display().to_string());
         std::fs::write(folder.path().join("pipeline.toml"), pipeline).expect("there is room");
         Listener { folder }
     }
