@@ -328,14 +328,10 @@ impl Listener {
             orders.extend(missing.map(|hole| Order::Gap { channel, hole }));
             Ok(())
         });
-        if walk.is_err() || new.iter().all(|new| *new) {
+        if walk.is_err() {
             return Said::Data(channel);
         }
-        let mut new = new.iter().copied();
-        match cut::retain(frame, &["data"], |_| new.next().unwrap_or_default()) {
-            (part, true) => Said::Part(channel, part.into_owned()),
-            (_, false) => Said::Nothing,
-        }
+        cut::said(channel, frame, &["data"], new.iter().copied())
     }
 
     /// Hears the book, or what changed.

@@ -1,13 +1,14 @@
 //! Of an answer, what was missing and nothing else.
 //!
 //! A venue that is asked for its last trades tells also of those that came over a channel. What is kept of the answer is cut to
-//! the ones that did not; every element stays as the venue wrote it, so it decodes to what the stream would have told.
+//! the ones that did not; every element stays as the venue wrote it, so it decodes to what the stream would have told. So is a frame
+//! of which two connections tell different parts.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::venue::{Filled, Hole};
+use super::venue::{Filled, Hole, Said};
 
 /// The answer with those elements of a list, in the order sent, that `keep` says; and whether there is any. `path` leads to the list
 /// by the names of members; `*` is the first member that is a list.
@@ -30,6 +31,18 @@ pub(super) fn retain<'a>(answer: &'a [u8], path: &[&str], mut keep: impl FnMut(&
 /// The elements of a list of an answer, by the same path.
 pub(super) fn elements<'a>(answer: &'a [u8], path: &[&str]) -> Vec<&'a RawValue> {
     list(answer, path).map(|(_, elements)| elements).unwrap_or_default()
+}
+
+/// What a frame is of whose list some elements were there before: `new` says of each, in the order sent, whether it was not.
+pub(super) fn said(channel: usize, frame: &[u8], path: &[&str], new: impl Iterator<Item = bool> + Clone) -> Said {
+    if new.clone().all(|new| new) {
+        return Said::Data(channel);
+    }
+    let mut new = new;
+    match retain(frame, path, |_| new.next().unwrap_or_default()) {
+        (part, true) => Said::Part(channel, part.into_owned()),
+        (_, false) => Said::Nothing,
+    }
 }
 
 /// Cuts an answer to the numbers of a hole, of which this answer should have those from `asked.0` to `asked.1`.

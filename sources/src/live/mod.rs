@@ -41,6 +41,7 @@ mod catalogue;
 mod connect;
 mod coverage;
 mod cut;
+mod deribit;
 mod follow;
 mod gaps;
 mod inbox;
@@ -233,6 +234,12 @@ sources! {
         markets r#"["spot", "futures"]"#,
         symbols r#"["BTC-USD", "ETH-*"]"#,
         kinds r#"["trade", "book", "quote", "funding_rate", "open_interest", "liquidation"]"#;
+    /// Frames of Deribit, live: the channels of its markets `future` (perpetuals, too), `option` and `spot`. Every frame is kept on disk
+    /// until what comes of it is stored.
+    Deribit: deribit::Deribit, "deribit",
+        markets r#"["future", "option"]"#,
+        symbols r#"["BTC-*", "ETH-USD"]"#,
+        kinds r#"["trade", "book", "quote", "funding_rate", "mark_price", "open_interest", "volatility_index"]"#;
 }
 
 impl Options {

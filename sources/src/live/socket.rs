@@ -209,7 +209,7 @@ impl Shard {
             socket,
             opened: now,
             heard: now,
-            unsent: VecDeque::new(),
+            unsent: self.venue.greeting(&self.market).into_iter().map(Unsent::plain).collect(),
             next_message: now,
             next_ping: self.market.limits.ping.map(|(every, _)| now + every),
             next_request: 1,
@@ -405,6 +405,11 @@ impl Shard {
                         let number = line.number_request();
                         line.unsent.push_back(Unsent::plain(self.venue.unsubscribe(&self.market, &self.channels[channel], number)));
                         self.subscribe(vec![channel], line);
+                    }
+                }
+                Order::Say(text) => {
+                    if let Some(line) = &mut line {
+                        line.unsent.push_front(Unsent::plain(text));
                     }
                 }
                 Order::Gap { channel, hole } => {

@@ -245,6 +245,11 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
         String::new()
     }
 
+    /// The messages that a connection begins with, before anything is subscribed to.
+    fn greeting(&self, _market: &Market) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The messages that subscribe to channels, with the number that their acknowledgement carries, where it carries one.
     fn subscribe(&self, market: &Market, channels: &[Channel], number: u64) -> Vec<String>;
 
@@ -311,6 +316,8 @@ pub(super) enum Order {
         /// By its number.
         channel: usize,
     },
+    /// Say something over the connection that was heard, before anything else that is still to be said.
+    Say(String),
     /// Records are missing. It is told, and what [`Protocol::fill`] says is asked for.
     Gap {
         /// By its number.

@@ -25,6 +25,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub mod binance;
 pub mod bybit;
+pub mod deribit;
 pub mod kraken;
 pub mod market;
 pub mod okx;

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tests::listener::{Listener, REST};
 use tests::program::{Running, finish, program, root, rows, until};
 use tests::venue::bybit::Bybit;
+use tests::venue::deribit::Deribit;
 use tests::venue::kraken::{Kraken, KrakenFutures};
 use tests::venue::market::{BOOK, Happening, Market, TRADE};
 use tests::venue::okx::Okx;
@@ -324,6 +325,17 @@ venues! {
         numbered: true,
         numbered_books: true,
         levels: 1,
+        more: "connect_pause = \"10ms\"",
+    };
+    deribit: Case {
+        source: "deribit",
+        market: "future",
+        symbol: "BTC-USDC",
+        speaks: |market| Box::new(Deribit::new(market)),
+        trade_id: Deribit::trade_id,
+        numbered: true,
+        numbered_books: true,
+        levels: usize::MAX,
         more: "connect_pause = \"10ms\"",
     };
 }

@@ -22,12 +22,15 @@ use crate::dialect::symbols::Symbols;
 /// The venue in every record.
 pub(super) const VENUE: &str = "deribit";
 
+/// What the topic of a ticker ends with that was asked for the venue's figures alone: another channel tells the best bid and ask.
+pub(crate) const FIGURES: &str = "@figures";
+
 /// The rate of a perpetual is that of eight hours, whatever is paid of it in each moment.
 pub(super) const EIGHT_HOURS: i64 = 28_800;
 
 keys! {
     /// The members of a frame, and of its `params`, that matter.
-    Envelope quoted false: b"method" b"channel" b"data" b"result" b"error" b"usOut"
+    Envelope quoted false: b"method" b"channel" b"data" b"type" b"id" b"result" b"error" b"usOut"
 }
 
 keys! {
@@ -39,7 +42,7 @@ keys! {
     b"volatility" b"state" b"price_index" b"locked" b"maintenance" b"trades" b"order" b"data" b"kind" b"interest_1h"
     b"creation_timestamp" b"locked_indices" b"version" b"access_token" b"ticks" b"settlements" b"records_total"
     b"current_interest" b"contract_size" b"block_rfqs" b"continuation" b"currency" b"legs" b"publication_timestamp" b"option"
-    b"future"
+    b"future" b"trade_seq"
 }
 
 /// What an event of an instrument or of an index is read from.
@@ -381,12 +384,13 @@ pub(super) fn ticker(
     symbols: InstrumentNames<'_>,
     records: &mut Records,
 ) -> Result<Outcome, Refusal> {
-    if records.quote.is_none() && !Figures::wanted(records) {
+    let quotes = records.quote.is_some() && !frame.topic.is_some_and(|topic| topic.ends_with(FIGURES));
+    if !quotes && !Figures::wanted(records) {
         return Ok(Outcome::Ignored);
     }
     let Some(listing) = listing(event, symbols)? else { return Ok(Outcome::Ignored) };
     let event_time = event.time("timestamp")?;
-    let both = records.quote.as_ref().map(|_| both(event, listing)).transpose()?;
+    let both = if quotes { Some(both(event, listing)?) } else { None };
     let figures = figures(event, listing, records)?;
     let outcome = figures.push(VENUE, listing, event_time, frame, pass, records);
     let Some(both) = both else { return Ok(outcome) };

@@ -25,7 +25,7 @@ pub(super) mod tests;
 
 pub use listing::instruments;
 
-use events::{Envelope, Names};
+pub(crate) use events::{Envelope, FIGURES, Names};
 use symbols::{IndexName, InstrumentName};
 
 use super::Instruments;
@@ -77,53 +77,8 @@ impl Deribit {
         }
     }
 
-    /// Notes the members of a frame: its own, those of its `params` and, where its `data` is an object, those of the data.
-    /// Whether it is one.
-    #[inline]
-    fn note(&mut self, text: &[u8]) -> Scan<bool> {
-        let Deribit { frame, data, .. } = self;
-        frame.forget_but(0);
-        data.forget_but(0);
-        let (mut params, mut object) = (false, false);
-        let mut scanner = Scanner::new(text)?;
-        if scanner.peek() == Some(b'[') {
-            // A list is JSON, but nothing that this venue sends.
-            scanner.value()?;
-            scanner.end()?;
-            return Ok(false);
-        }
-        scanner.object(|s, key| match key {
-            b"params" if params => s.value().and_then(twice),
-            b"params" if s.peek() == Some(b'{') => {
-                params = true;
-                s.object(|s, key| match key {
-                    b"data" if object => s.value().and_then(twice),
-                    b"data" if s.peek() == Some(b'{') => {
-                        object = true;
-                        s.object(|s, key| data.note(s, Member::Other(key)))
-                    }
-                    b"channel" | b"data" => frame.note(s, Member::Other(key)),
-                    _ => s.value().map(drop),
-                })
-            }
-            b"params" => {
-                params = true;
-                s.value().map(drop)
-            }
-            b"method" | b"result" | b"error" | b"usOut" => frame.note(s, Member::Other(key)),
-            _ => s.value().map(drop),
-        })?;
-        scanner.end()?;
-        // A list or a number may have stood there before.
-        let before = Event { text, fields: &self.frame };
-        if object && before.has("data") {
-            twice(before.get("data").unwrap_or_default())?;
-        }
-        Ok(object)
-    }
-
     fn frame(&mut self, frame: FrameRef<'_>, records: &mut Records) -> Result<Outcome, Refusal> {
-        let object = self.note(frame.payload).map_err(malformed)?;
+        let object = note(frame.payload, &mut self.frame, &mut self.data).map_err(malformed)?;
         let event = Event { text: frame.payload, fields: &self.frame };
         if event.has("method") {
             return match event.characters("method")? {
@@ -243,6 +198,50 @@ impl Deribit {
         let event = Event { text: frame.payload, fields: &self.data };
         events::mark_price(event, frame, pass, &mut self.symbols, records)
     }
+}
+
+/// Notes the members of a frame: its own, those of its `params` and, where its `data` is an object, those of the data.
+/// Whether it is one.
+#[inline]
+pub(crate) fn note(text: &[u8], frame: &mut Fields<Envelope>, data: &mut Fields<Names>) -> Scan<bool> {
+    frame.forget_but(0);
+    data.forget_but(0);
+    let (mut params, mut object) = (false, false);
+    let mut scanner = Scanner::new(text)?;
+    if scanner.peek() == Some(b'[') {
+        // A list is JSON, but nothing that this venue sends.
+        scanner.value()?;
+        scanner.end()?;
+        return Ok(false);
+    }
+    scanner.object(|s, key| match key {
+        b"params" if params => s.value().and_then(twice),
+        b"params" if s.peek() == Some(b'{') => {
+            params = true;
+            s.object(|s, key| match key {
+                b"data" if object => s.value().and_then(twice),
+                b"data" if s.peek() == Some(b'{') => {
+                    object = true;
+                    s.object(|s, key| data.note(s, Member::Other(key)))
+                }
+                b"channel" | b"data" | b"type" => frame.note(s, Member::Other(key)),
+                _ => s.value().map(drop),
+            })
+        }
+        b"params" => {
+            params = true;
+            s.value().map(drop)
+        }
+        b"method" | b"id" | b"result" | b"error" | b"usOut" => frame.note(s, Member::Other(key)),
+        _ => s.value().map(drop),
+    })?;
+    scanner.end()?;
+    // A list or a number may have stood there before.
+    let before = Event { text, fields: frame };
+    if object && before.has("data") {
+        twice(before.get("data").unwrap_or_default())?;
+    }
+    Ok(object)
 }
 
 impl Dialect for Deribit {

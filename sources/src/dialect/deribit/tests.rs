@@ -279,6 +279,8 @@ fn a_ticker_tells_five_kinds() {
             format!("quote: market=perpetual {time} bid_price=64000 bid_quantity=0.9071875 ask_price=63344.5 ask_quantity=0.15755116861"),
         ]
     );
+    // Asked for the figures alone, as where `quote` tells the best bid and ask.
+    assert_eq!(told_of(TICKER, Some("BTC-PERPETUAL@figures")), told(TICKER)[..4]);
     // A rate of zero is a rate: the premium is small.
     assert!(told(&TICKER.replace("2.081e-05", "0"))[0].contains(" rate=0 "));
     assert!(told(&TICKER.replace("2.081e-05", "-0.0000123456789125"))[0].contains(" rate=-0.000012345679 "));

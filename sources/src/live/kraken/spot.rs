@@ -201,14 +201,7 @@ impl Spot {
                 Heard::Behind(hole) => orders.push(Order::Gap { channel: *channel, hole }),
             }
         }
-        if prints.iter().all(|print| print.new) {
-            return Said::Data(channel);
-        }
-        let mut new = prints.iter().map(|print| print.new);
-        match cut::retain(frame, &["data"], |_| new.next().unwrap_or_default()) {
-            (part, true) => Said::Part(channel, part.into_owned()),
-            (_, false) => Said::Nothing,
-        }
+        cut::said(channel, frame, &["data"], prints.iter().map(|print| print.new))
     }
 
     /// Hears the book, or what changed. A frame is of one pair.
