@@ -330,7 +330,9 @@ impl Source for Live {
 
 impl Live {
     fn client(&self) -> Result<reqwest::Client, SourceError> {
-        let mut client = reqwest::Client::builder().connect_timeout(self.options.connect_timeout.0);
+        // Some venues answer nobody who does not say who asks.
+        let name = concat!("marketprism/", env!("CARGO_PKG_VERSION"));
+        let mut client = reqwest::Client::builder().user_agent(name).connect_timeout(self.options.connect_timeout.0);
         if let Some(proxy) = &self.options.proxy {
             client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| self.unable(error.to_string(), "correct `proxy`"))?);
         }
@@ -431,11 +433,14 @@ impl Live {
     fn poll(&self, asked: &[Asked], instruments: &[Vec<Instrument>], out: &inbox::Sender, listening: &mut JoinSet<()>) {
         for ((market, Asked { rest, listing }), instruments) in self.markets.iter().zip(asked).zip(instruments) {
             listening.spawn(poll::listing(self.venue.clone(), *market, rest.clone(), listing.clone(), out.clone()));
-            for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.market_polls(market, *wanted)) {
-                listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
-            }
-            for instrument in instruments {
-                for poll in self.options.kinds.iter().flat_map(|wanted| self.venue.polls(market, instrument, *wanted)) {
+            let wanted = || self.options.kinds.iter();
+            let all = wanted().flat_map(|wanted| self.venue.market_polls(market, *wanted));
+            let each =
+                instruments.iter().flat_map(|instrument| wanted().flat_map(move |wanted| self.venue.polls(market, instrument, *wanted)));
+            let mut known = HashSet::new();
+            for poll in all.chain(each) {
+                // Two kinds may be told by one answer.
+                if known.insert(poll.ask.path.clone()) {
                     listening.spawn(poll::run(poll, market.dialect, rest.clone(), out.clone()));
                 }
             }
