@@ -38,6 +38,7 @@ pub fn registry() -> Vec<Declaration<dyn Source>> {
         config::declare::<dyn Source, live::Okx>(),
         config::declare::<dyn Source, live::Bybit>(),
         config::declare::<dyn Source, live::Kraken>(),
+        config::declare::<dyn Source, live::Coinbase>(),
         config::declare::<dyn Source, simulator::Simulator>(),
     ]
 }

@@ -37,6 +37,7 @@ use tokio::task::JoinSet;
 mod binance;
 mod bybit;
 mod catalogue;
+mod coinbase;
 mod connect;
 mod cut;
 mod follow;
@@ -224,6 +225,13 @@ sources! {
         markets r#"["spot", "futures"]"#,
         symbols r#"["BTC-USD", "ETH-*"]"#,
         kinds r#"["trade", "book", "quote", "funding_rate", "open_interest", "liquidation"]"#;
+    /// Frames of Coinbase, live: the channels of its interfaces Advanced Trade (`advanced`: spot, futures and perpetuals) and Exchange
+    /// (`exchange`: spot), and what only requests tell. Both lead to the same books and trades. Every frame is kept on disk until what
+    /// comes of it is stored.
+    Coinbase: coinbase::Coinbase, "coinbase",
+        markets r#"["advanced"]"#,
+        symbols r#"["BTC-USD", "ETH-*"]"#,
+        kinds r#"["trade", "book", "quote", "funding_rate", "open_interest"]"#;
 }
 
 impl Options {
