@@ -39,6 +39,7 @@ pub fn registry() -> Vec<Declaration<dyn Source>> {
         config::declare::<dyn Source, live::Bybit>(),
         config::declare::<dyn Source, live::Kraken>(),
         config::declare::<dyn Source, live::Deribit>(),
+        config::declare::<dyn Source, live::Coinbase>(),
         config::declare::<dyn Source, simulator::Simulator>(),
     ]
 }

@@ -38,6 +38,7 @@ use tokio::task::JoinSet;
 mod binance;
 mod bybit;
 mod catalogue;
+mod coinbase;
 mod connect;
 mod coverage;
 mod cut;
@@ -240,6 +241,13 @@ sources! {
         markets r#"["future", "option"]"#,
         symbols r#"["BTC-*", "ETH-USD"]"#,
         kinds r#"["trade", "book", "quote", "funding_rate", "mark_price", "open_interest", "volatility_index"]"#;
+    /// Frames of Coinbase, live: the channels of its interfaces Advanced Trade (`advanced`: spot, futures and perpetuals) and Exchange
+    /// (`exchange`: spot), and what only requests tell. Both lead to the same books and trades. Every frame is kept on disk until what
+    /// comes of it is stored.
+    Coinbase: coinbase::Coinbase, "coinbase",
+        markets r#"["advanced"]"#,
+        symbols r#"["BTC-USD", "ETH-*"]"#,
+        kinds r#"["trade", "book", "quote", "funding_rate", "open_interest"]"#;
 }
 
 impl Options {
@@ -363,7 +371,9 @@ impl Source for Live {
 
 impl Live {
     fn client(&self) -> Result<reqwest::Client, SourceError> {
-        let mut client = reqwest::Client::builder().connect_timeout(self.wants.options.connect_timeout.0);
+        // Some venues answer nobody who does not say who asks.
+        let name = concat!("marketprism/", env!("CARGO_PKG_VERSION"));
+        let mut client = reqwest::Client::builder().user_agent(name).connect_timeout(self.wants.options.connect_timeout.0);
         if let Some(proxy) = &self.wants.options.proxy {
             client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| self.wants.unable(error.to_string(), "correct `proxy`"))?);
         }

@@ -401,7 +401,10 @@ impl Shard {
             match order {
                 Order::Ask { channel, ask, failed } => self.ask(Asking { ask, failed, purpose: Purpose::Channel(channel) }, &state.asking),
                 Order::Resubscribe { channel } => {
-                    if let Some(line) = &mut line {
+                    // A subscription that is still to be sent will do.
+                    if let Some(line) = &mut line
+                        && !line.is_to_subscribe(channel)
+                    {
                         let number = line.number_request();
                         line.unsent.push_back(Unsent::plain(self.venue.unsubscribe(&self.market, &self.channels[channel], number)));
                         self.subscribe(vec![channel], line);
@@ -578,6 +581,11 @@ impl Line {
     fn number_request(&mut self) -> u64 {
         self.next_request += 1;
         self.next_request - 1
+    }
+
+    /// Whether a subscription to a channel is still to be sent.
+    fn is_to_subscribe(&self, channel: usize) -> bool {
+        self.unsent.iter().filter_map(|unsent| unsent.subscribes.as_ref()).any(|subscription| subscription.channels.contains(&channel))
     }
 
     /// Whether every subscription is acknowledged.

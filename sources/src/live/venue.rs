@@ -148,6 +148,20 @@ impl Channel {
     }
 }
 
+/// Channels that are named `KIND:SYMBOL` by their kind, in the order in which the kinds come: the kind, and the symbols that it is
+/// wanted of.
+pub(super) fn by_kind(channels: &[Channel]) -> Vec<(&str, Vec<&str>)> {
+    let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
+    for channel in channels {
+        let (kind, symbol) = channel.name.split_once(':').unwrap_or((&channel.name, ""));
+        match kinds.iter_mut().find(|(known, _)| *known == kind) {
+            Some((_, symbols)) => symbols.push(symbol),
+            None => kinds.push((kind, vec![symbol])),
+        }
+    }
+    kinds
+}
+
 /// Something that is asked for over REST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
@@ -250,7 +264,8 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// The messages that subscribe to channels, with the number that their acknowledgement carries, where it carries one.
+    /// The messages that subscribe to channels, with the number that their acknowledgement carries, where it carries one. The first
+    /// subscription of a connection has the number 1.
     fn subscribe(&self, market: &Market, channels: &[Channel], number: u64) -> Vec<String>;
 
     /// The message that ends the subscription to a channel. Books of venues that give a snapshot over REST need none.

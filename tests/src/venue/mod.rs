@@ -25,6 +25,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub mod binance;
 pub mod bybit;
+pub mod coinbase;
 pub mod deribit;
 pub mod kraken;
 pub mod market;
@@ -68,6 +69,10 @@ pub trait Speaks: Send + 'static {
     fn answer(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String>;
     /// An answer for a book that is older than everything that was played.
     fn stale(&self, path: &str, query: &BTreeMap<String, String>) -> Option<String>;
+    /// A frame as a connection sends it, so many behind the first one, where the venue numbers what it sends over a connection.
+    fn numbered(&self, frame: &str, _number: u64) -> String {
+        frame.to_owned()
+    }
     /// An event with the checksum of another book, where it carries one.
     fn forged(&self, _event: &Event) -> Option<String> {
         None
@@ -299,6 +304,12 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
     let mut channels = HashMap::<String, usize>::new();
     let mut late: Option<(Instant, Vec<String>)> = None;
     let mut held: Option<(String, String)> = None;
+    let mut count = 0;
+    let mut numbered = |frame: &str| {
+        let frame = lock(world).speaks.numbered(frame, count);
+        count += 1;
+        frame
+    };
     loop {
         tokio::select! {
             message = socket.next() => {
@@ -320,20 +331,20 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                 match how {
                     Acknowledges::Now => {
                         for acknowledgement in reply.acknowledgements {
-                            socket.feed(Message::text(acknowledgement)).await?;
+                            socket.feed(Message::text(numbered(&acknowledgement))).await?;
                         }
                     }
                     Acknowledges::Late(after) => late = Some((Instant::now() + after, reply.acknowledgements)),
                     Acknowledges::Never => {}
                 }
                 for frame in reply.begins.iter().flat_map(|(_, frames)| frames).chain(&reply.answers) {
-                    socket.feed(Message::text(frame.clone())).await?;
+                    socket.feed(Message::text(numbered(frame))).await?;
                 }
                 socket.flush().await?;
             }
             () = tokio::time::sleep_until(late.as_ref().map_or_else(Instant::now, |(at, _)| *at)), if late.is_some() => {
                 for acknowledgement in late.take().into_iter().flat_map(|(_, acknowledgements)| acknowledgements) {
-                    socket.feed(Message::text(acknowledgement)).await?;
+                    socket.feed(Message::text(numbered(&acknowledgement))).await?;
                 }
                 socket.flush().await?;
             }
@@ -342,17 +353,25 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                 if channels.get(&event.channel).is_none_or(|from| number < *from) {
                     continue;
                 }
-                let (fault, frame) = (lock(world).next_fault(number), &event.frame);
+                let fault = lock(world).next_fault(number);
+                // One that is lost has a number, too.
+                let frame = match fault {
+                    Some(Fault::Forge) => {
+                        let forged = lock(world).speaks.forged(&event);
+                        numbered(forged.as_ref().unwrap_or(&event.frame))
+                    }
+                    _ => numbered(&event.frame),
+                };
                 let text = Message::text(frame.clone());
                 match fault {
-                    None => socket.feed(text).await?,
+                    None | Some(Fault::Forge) => socket.feed(text).await?,
                     Some(Fault::Lose) => {}
                     Some(Fault::Duplicate) => {
                         socket.feed(text.clone()).await?;
                         socket.feed(text).await?;
                     }
                     Some(Fault::Reorder) => {
-                        held = Some((event.channel.clone(), frame.clone()));
+                        held = Some((event.channel.clone(), frame));
                         continue;
                     }
                     Some(Fault::Delay(time)) => {
@@ -382,10 +401,6 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
                         return mute(socket).await;
                     }
                     Some(Fault::Oversize) => socket.send(Message::text("x".repeat(40 << 20))).await?,
-                    Some(Fault::Forge) => {
-                        let forged = lock(world).speaks.forged(&event);
-                        socket.feed(forged.map_or(text, Message::text)).await?;
-                    }
                     Some(Fault::Partial) => {
                         socket.flush().await?;
                         let length = u16::try_from(frame.len()).unwrap_or(u16::MAX).to_be_bytes();

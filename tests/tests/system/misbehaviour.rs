@@ -10,6 +10,7 @@ use serde_json::Value;
 use tests::listener::{Listener, REST};
 use tests::program::{Running, finish, program, root, rows, until};
 use tests::venue::bybit::Bybit;
+use tests::venue::coinbase::Coinbase;
 use tests::venue::deribit::Deribit;
 use tests::venue::kraken::{Kraken, KrakenFutures};
 use tests::venue::market::{BOOK, Happening, Market, TRADE};
@@ -167,7 +168,8 @@ fn behaves(case: &Case) {
 fn frames_go_astray(case: &Case) {
     let market = case.market(2);
     let kinds = [Fault::Lose, Fault::Duplicate, Fault::Reorder, Fault::Delay(Duration::from_millis(150))];
-    let script = faults(case, &market, &kinds, 701);
+    // A book that begins anew takes its time, and others are to have changes in between.
+    let script = Script { pace: 2, ..faults(case, &market, &kinds, 701) };
     let (listener, _) = misbehave(case, market, script, "");
     assert!(listener.refused().is_empty(), "{:?}", listener.refused());
     if case.numbered {
@@ -333,6 +335,17 @@ venues! {
         symbol: "BTC-USDC",
         speaks: |market| Box::new(Deribit::new(market)),
         trade_id: Deribit::trade_id,
+        numbered: true,
+        numbered_books: true,
+        levels: usize::MAX,
+        more: "connect_pause = \"10ms\"",
+    };
+    coinbase: Case {
+        source: "coinbase",
+        market: "advanced",
+        symbol: "BTC-USD",
+        speaks: |market| Box::new(Coinbase::new(market)),
+        trade_id: |number| number.to_string(),
         numbered: true,
         numbered_books: true,
         levels: usize::MAX,

@@ -25,7 +25,7 @@ keys! {
     b"type" b"product_id" b"time" b"price" b"size" b"side" b"trade_id" b"changes" b"bids" b"asks" b"best_bid"
     b"best_ask" b"best_bid_size" b"best_ask_size" b"best_bid_quantity" b"best_ask_quantity" b"bid" b"ask" b"sequence"
     b"products" b"channel" b"timestamp" b"events" b"updates" b"trades" b"tickers" b"pricebook" b"pricebooks" b"base_currency"
-    b"product_type" b"message" b"error"
+    b"product_type" b"message" b"error" b"sequence_num" b"id"
 }
 
 keys! {

@@ -18,14 +18,17 @@ use model::dialect::{Dialect, FrameRef, Outcome, Records, Reject};
 
 mod events;
 mod listing;
+mod message;
 mod symbols;
 #[cfg(test)]
 pub(super) mod tests;
 
+pub(crate) use events::Names;
 pub use listing::instruments;
+pub(crate) use message::{Message, note};
 pub use symbols::Api;
 
-use events::{LevelNames, Names, Places};
+use events::{LevelNames, Places};
 
 use super::Instruments;
 use super::fields::{Event, Fields, Refusal, excerpt, malformed, refuse};

@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::venue::{Ask, Channel, Instrument, Limits, Market, Poll, Protocol, Tells, Venue, Verdict, Wanted};
+use super::venue::{Ask, Channel, Instrument, Limits, Market, Poll, Protocol, Tells, Venue, Verdict, Wanted, by_kind};
 
 mod futures;
 mod spot;
@@ -91,19 +91,6 @@ fn is_spoken(market: &Market, Instrument { symbol, listing }: &Instrument) -> bo
     // Small letters are of old answers. Those of a tokenised stock, `PF_AAPLxUSD`, are its name.
     let written = !listing.base.contains(char::is_lowercase) || symbol.contains(&*listing.base);
     symbol.starts_with(char::is_uppercase) && written
-}
-
-/// Channels by their kind, in the order in which the kinds come: the kind, and the symbols that it is wanted of.
-fn by_kind(channels: &[Channel]) -> Vec<(&str, Vec<&str>)> {
-    let mut kinds: Vec<(&str, Vec<&str>)> = Vec::new();
-    for channel in channels {
-        let (kind, symbol) = channel.name.split_once(':').unwrap_or((&channel.name, ""));
-        match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, symbols)) => symbols.push(symbol),
-            None => kinds.push((kind, vec![symbol])),
-        }
-    }
-    kinds
 }
 
 impl Venue for Kraken {
