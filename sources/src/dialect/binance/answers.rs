@@ -53,6 +53,7 @@ impl Answer<'_> {
     pub(super) fn decode(self, records: &mut Records) -> Result<Option<Outcome>, Refusal> {
         let has = |name| self.event.has(name);
         let has_all = |names: &[&'static str]| names.iter().all(|name| self.event.has(name));
+        let options = self.exchange == Exchange::Options;
         Ok(Some(if has("openInterest") || has("sumOpenInterest") {
             self.open_interest(records)?
         } else if has("longShortRatio") {
@@ -61,9 +62,9 @@ impl Answer<'_> {
             self.funding(records)?
         } else if has("lastFundingRate") {
             self.premium_index(records)?
-        } else if has_all(&["tradeId", "price", "qty", "side"]) {
+        } else if options && has_all(&["tradeId", "price", "qty", "side"]) {
             self.option_trade(records)?
-        } else if self.exchange == Exchange::Options && has_all(&["indexPrice", "time"]) {
+        } else if options && has_all(&["indexPrice", "time"]) {
             self.index(records)?
         } else if has_all(&["id", "price", "qty", "isBuyerMaker"]) {
             self.trade(records)?
