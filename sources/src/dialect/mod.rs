@@ -43,7 +43,7 @@ struct Protocol {
     instruments: fn(&[u8]) -> Result<Listings, String>,
 }
 
-const PROTOCOLS: [Protocol; 14] = [
+const PROTOCOLS: [Protocol; 15] = [
     Protocol {
         name: "binance_spot",
         make: |listed| Box::new(Binance::new(Exchange::Spot, listed)),
@@ -58,6 +58,11 @@ const PROTOCOLS: [Protocol; 14] = [
         name: "binance_coinm",
         make: |listed| Box::new(Binance::new(Exchange::CoinM, listed)),
         instruments: |listing| binance::instruments(Exchange::CoinM, listing),
+    },
+    Protocol {
+        name: "binance_options",
+        make: |listed| Box::new(Binance::new(Exchange::Options, listed)),
+        instruments: |listing| binance::instruments(Exchange::Options, listing),
     },
     Protocol {
         name: "coinbase_exchange",

@@ -2,9 +2,10 @@
 //!
 //! Channels are streams of a combined connection, so that every frame says which one it belongs to. What must hold on them:
 //!
-//! - **Trades** have numbers without holes. A hole is asked for (`historicalTrades` on spot, `aggTrades` on futures).
-//! - **Books**: a change begins where the one before it ended (spot: `U = u' + 1`; futures: `pu = u'`). Where that breaks, and
-//!   at the beginning, a snapshot is asked for; one that is older than the first change heard is of no use and asked for again.
+//! - **Trades** have numbers without holes. A hole is asked for (`historicalTrades` on spot, `aggTrades` on futures). Of options the
+//!   venue tells only the last trades (`trades`): what is older is lost.
+//! - **Books**: a change begins where the one before it ended (spot: `U = u' + 1`; futures and options: `pu = u'`). Where that breaks,
+//!   and at the beginning, a snapshot is asked for; one that is older than the first change heard is of no use and asked for again.
 //! - What comes again, with a number that was passed and a time that was too, is dropped. A smaller number at a later time says
 //!   that the venue has begun to count anew.
 //!
@@ -41,9 +42,16 @@ const COINM: Market = Market {
     rest: "https://dapi.binance.com",
     limits: LIMITS,
 };
+const OPTIONS: Market = Market {
+    name: "options",
+    dialect: "binance_options",
+    socket: "wss://fstream.binance.com",
+    rest: "https://eapi.binance.com",
+    limits: LIMITS,
+};
 
-/// 1,024 streams, five messages a second (spot; ten elsewhere) and 300 connections in five minutes are allowed, and a
-/// connection lives for 24 hours. Spot pings every 20 seconds, futures every three minutes.
+/// 1,024 streams (options: 200), five messages a second (spot; ten elsewhere) and 300 connections in five minutes are allowed, and a
+/// connection lives for 24 hours. Spot pings every 20 seconds, futures every three minutes, options every five.
 const LIMITS: Limits = Limits {
     channels: 200,
     at_once: 100,
@@ -58,6 +66,30 @@ const LIMITS: Limits = Limits {
 
 /// Trades that one request can give.
 const TRADES_AT_ONCE: u64 = 1_000;
+/// The last trades of an option, which are all that a request can give.
+const LAST_TRADES: u64 = 500;
+
+/// Where USD-M and options tell what their matching engines do.
+const ENGINE: &str = "/public/stream";
+/// Where they tell what is worked out of it.
+const DERIVED: &str = "/market/stream";
+
+/// The streams that tell of an option what is wanted.
+fn of_option(instrument: &Instrument, wanted: Wanted) -> Vec<Channel> {
+    let channel = |route, name: String, tells| vec![Channel { route, name, instrument: Some(instrument.clone()), tells }];
+    // Of all options of an underlying, so of none in particular.
+    let of_all = |name| vec![Channel { route: DERIVED, name, instrument: None, tells: Tells::State }];
+    let symbol = instrument.symbol.to_lowercase();
+    let underlying = format!("{}{}", instrument.listing.base, instrument.listing.quote).to_lowercase();
+    match (wanted, symbol.split('-').nth(1)) {
+        (Wanted::Trade, _) => channel(ENGINE, format!("{symbol}@optionTrade"), Tells::Trades),
+        (Wanted::Book, _) => channel(ENGINE, format!("{symbol}@depth@100ms"), Tells::Book),
+        (Wanted::Quote, _) => channel(ENGINE, format!("{symbol}@bookTicker"), Tells::State),
+        (Wanted::MarkPrice, _) => of_all(format!("{underlying}@optionMarkPrice")),
+        (Wanted::OpenInterest, Some(expiry)) => of_all(format!("{underlying}@openInterest@{expiry}")),
+        _ => Vec::new(),
+    }
+}
 
 impl Venue for Binance {
     fn name(&self) -> &'static str {
@@ -67,28 +99,33 @@ impl Venue for Binance {
     fn tells(&self, market: &Market, wanted: Wanted) -> bool {
         match wanted {
             Wanted::Trade | Wanted::Book | Wanted::Quote => true,
-            Wanted::VolatilityIndex | Wanted::VenueStatus => false,
-            _ => market.name != SPOT.name,
+            Wanted::VolatilityIndex => false,
+            Wanted::VenueStatus => market.name == OPTIONS.name,
+            Wanted::FundingRate | Wanted::Liquidation | Wanted::LongShortRatio => matches!(market.name, "usdm" | "coinm"),
+            Wanted::MarkPrice | Wanted::IndexPrice | Wanted::OpenInterest => market.name != SPOT.name,
         }
     }
 
     fn markets(&self) -> &'static [Market] {
-        &[SPOT, USDM, COINM]
+        &[SPOT, USDM, COINM, OPTIONS]
     }
 
     fn listing(&self, market: &Market) -> Vec<Ask> {
         let (path, weight) = match market.name {
             "spot" => ("/api/v3/exchangeInfo", 20),
             "usdm" => ("/fapi/v1/exchangeInfo", 1),
+            "options" => ("/eapi/v1/exchangeInfo", 1),
             _ => ("/dapi/v1/exchangeInfo", 1),
         };
         vec![Ask { path: path.into(), topic: String::new(), weight }]
     }
 
     fn channels(&self, market: &Market, instrument: &Instrument, wanted: Wanted) -> Vec<Channel> {
+        if market.name == OPTIONS.name {
+            return of_option(instrument, wanted);
+        }
         let spot = market.name == SPOT.name;
-        // USD-M tells what its matching engine does over one address and what is worked out of it over another.
-        let (engine, derived) = if market.name == USDM.name { ("/public/stream", "/market/stream") } else { ("/stream", "/stream") };
+        let (engine, derived) = if market.name == USDM.name { (ENGINE, DERIVED) } else { ("/stream", "/stream") };
         let (route, stream, tells) = match wanted {
             Wanted::Trade if spot => (engine, "trade", Tells::Trades),
             Wanted::Trade => (derived, "aggTrade", Tells::Trades),
@@ -101,6 +138,16 @@ impl Venue for Binance {
         };
         let name = format!("{}@{stream}", instrument.symbol.to_lowercase());
         vec![Channel { route, name, instrument: Some(instrument.clone()), tells }]
+    }
+
+    fn market_channels(&self, market: &Market, wanted: Wanted) -> Vec<Channel> {
+        let (name, tells) = match wanted {
+            _ if market.name != OPTIONS.name => return Vec::new(),
+            Wanted::IndexPrice => ("!index@arr", Tells::State),
+            Wanted::VenueStatus => ("!optionSymbol", Tells::Seldom),
+            _ => return Vec::new(),
+        };
+        vec![Channel { route: DERIVED, name: name.into(), instrument: None, tells }]
     }
 
     fn polls(&self, market: &Market, instrument: &Instrument, wanted: Wanted) -> Vec<Poll> {
@@ -174,6 +221,7 @@ impl Listener {
         let (path, weight) = match self.market.name {
             "spot" => (format!("/api/v3/depth?symbol={symbol}&limit=5000"), 250),
             "usdm" => (format!("/fapi/v1/depth?symbol={symbol}&limit=1000"), 20),
+            "options" => (format!("/eapi/v1/depth?symbol={symbol}&limit=1000"), 20),
             _ => (format!("/dapi/v1/depth?symbol={symbol}&limit=1000"), 20),
         };
         Order::Ask { channel, ask: Ask { path, topic: symbol.to_string(), weight }, failed }
@@ -181,7 +229,18 @@ impl Listener {
 
     /// The member with the number of a trade, in streams and answers of the past.
     fn number_of_trades(&self) -> (&'static str, &'static str) {
-        if self.market.name == SPOT.name { ("t", "id") } else { ("a", "a") }
+        match self.market.name {
+            "spot" => ("t", "id"),
+            "options" => ("t", "tradeId"),
+            _ => ("a", "a"),
+        }
+    }
+
+    /// The part of a hole that is asked for. Of options the last trades come whatever is asked for.
+    fn part(&self, hole: &Hole) -> Option<(u64, u64)> {
+        let (first, last) = hole.numbers?;
+        let all = self.market.name == OPTIONS.name;
+        Some((first, if all { last } else { last.min(first + TRADES_AT_ONCE - 1) }))
     }
 }
 
@@ -258,33 +317,48 @@ impl Protocol for Listener {
     }
 
     fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
-        let (first, last) = hole.numbers?;
+        let (first, last) = self.part(hole)?;
         let symbol = &self.channels[channel].symbol;
         let (endpoint, weight) = match self.market.name {
             "spot" => ("/api/v3/historicalTrades", 25),
             "usdm" => ("/fapi/v1/aggTrades", 20),
+            "options" => ("/eapi/v1/trades", 5),
             _ => ("/dapi/v1/aggTrades", 20),
         };
         let name = endpoint.rsplit('/').next().unwrap_or_default();
-        let count = (last - first + 1).min(TRADES_AT_ONCE);
-        let path = format!("{endpoint}?symbol={symbol}&fromId={first}&limit={count}");
+        let path = if self.market.name == OPTIONS.name {
+            format!("{endpoint}?symbol={symbol}&limit={LAST_TRADES}")
+        } else {
+            format!("{endpoint}?symbol={symbol}&fromId={first}&limit={}", last - first + 1)
+        };
         Some(Ask { path, topic: format!("{symbol}@{name}"), weight })
     }
 
     fn filled<'a>(&mut self, _channel: usize, hole: &Hole, answer: &'a [u8]) -> Filled<'a> {
         let name = self.number_of_trades().1;
-        let (first, last) = hole.numbers.unwrap_or_default();
-        cut::numbered(answer, &[], hole, (first, last.min(first + TRADES_AT_ONCE - 1)), |trade| cut::member(trade, name))
+        cut::numbered(answer, &[], hole, self.part(hole).unwrap_or_default(), |trade| cut::member(trade, name))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::instrument::Listing;
+    use model::instrument::{Listing, Right};
 
     fn perpetual() -> Instrument {
         Instrument { symbol: "BTCUSDT".into(), listing: Listing::perpetual("BTC", "USDT", None) }
+    }
+
+    fn option() -> Instrument {
+        let listing = Listing::option("BTC", "USDT", "261030", "85000", Right::Call, None);
+        Instrument { symbol: "BTC-261030-85000-C".into(), listing }
+    }
+
+    /// What listens to everything that the options market tells of an option, in the order of the kinds.
+    fn option_listener(wanted: &[Wanted]) -> Box<dyn Protocol> {
+        let channels =
+            |wanted: &Wanted| [Binance.market_channels(&OPTIONS, *wanted), Binance.channels(&OPTIONS, &option(), *wanted)].concat();
+        Binance.protocol(&OPTIONS, &wanted.iter().flat_map(channels).collect::<Vec<_>>())
     }
 
     fn listener(market: &Market, channels: &[(&str, Tells)]) -> Box<dyn Protocol> {
@@ -394,10 +468,102 @@ mod tests {
     }
 
     #[test]
+    fn missing_trades_of_options_are_among_the_last() {
+        let trade = |id: u64, time: u64| {
+            format!(
+                r#"{{"stream":"btc-261030-85000-c@optionTrade","data":{{"e":"trade","E":{time},"T":{time},"s":"BTC-261030-85000-C","t":{id},"p":"3660.000","q":"1.00","X":"MARKET","S":"BUY","m":false}}}}"#
+            )
+        };
+        let mut one = option_listener(&[Wanted::Trade]);
+        assert_eq!(hear(&mut *one, &trade(467, 1)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, &trade(467, 1)), (Said::Nothing, vec![]), "two connections overlap");
+        assert_eq!(hear(&mut *one, &trade(471, 9)), (Said::Data(0), vec!["gap Some((468, 470))".to_owned()]));
+        let hole = |first, last| Hole { numbers: Some((first, last)), since: 1_000, until: 9_000 };
+        let ask = one.fill(0, &hole(468, 470)).unwrap();
+        assert_eq!((ask.path.as_str(), ask.weight), ("/eapi/v1/trades?symbol=BTC-261030-85000-C&limit=500", 5));
+        assert_eq!(ask.topic, "BTC-261030-85000-C@trades");
+        let past = |id: u64| format!(r#"{{"id":2323857420768529130,"tradeId":{id},"symbol":"BTC-261030-85000-C","price":"1300"}}"#);
+        let answer = |ids: &[u64]| format!("[{}]", ids.iter().map(|id| past(*id)).collect::<Vec<_>>().join(","));
+        let (newest_first, oldest_first, kept) = (answer(&[472, 470, 469, 468, 467]), answer(&[469, 470, 471]), answer(&[470, 469, 468]));
+        let filled = one.filled(0, &hole(468, 470), newest_first.as_bytes());
+        assert_eq!(filled, Filled { kept: kept.into_bytes().into(), rest: None, whole: true });
+        let filled = one.filled(0, &hole(468, 470), oldest_first.as_bytes());
+        assert_eq!(filled, Filled { kept: answer(&[469, 470]).into_bytes().into(), rest: None, whole: false }, "the venue has no more");
+        let (long, none) = (hole(468, 5_000), b"[]");
+        assert_eq!(one.filled(0, &long, none), Filled { kept: b""[..].into(), rest: None, whole: false });
+        one.taken_over();
+        assert_eq!(hear(&mut *one, &trade(473, 10)).1, ["gap Some((472, 472))"]);
+    }
+
+    #[test]
+    fn a_book_of_an_option_follows_as_those_of_futures_do() {
+        let change = |previous: u64, first: u64, last: u64, time: u64| {
+            format!(
+                r#"{{"stream":"btc-261030-85000-c@depth@100ms","data":{{"e":"depthUpdate","E":{time},"T":{time},"s":"BTC-261030-85000-C","U":{first},"u":{last},"pu":{previous},"b":[],"a":[["3675.000","0"]]}}}}"#
+            )
+        };
+        let snapshot = |failed: u32| format!("/eapi/v1/depth?symbol=BTC-261030-85000-C&limit=1000 BTC-261030-85000-C {failed}");
+        let mut one = option_listener(&[Wanted::Book]);
+        assert_eq!(hear(&mut *one, &change(90, 100, 110, 1)), (Said::Data(0), vec![snapshot(0)]));
+        let answer = |one: &mut dyn Protocol, number: u64| {
+            let mut orders = Vec::new();
+            let ask = Ask { path: String::new(), topic: "BTC-261030-85000-C".to_owned(), weight: 20 };
+            let answer = format!(r#"{{"bids":[["1000.000","0.1000"]],"asks":[],"T":1762780909676,"lastUpdateId":{number}}}"#);
+            one.answer(0, &ask, 0, answer.as_bytes(), &mut orders);
+            orders.iter().map(words).collect::<Vec<_>>()
+        };
+        assert_eq!(answer(&mut *one, 95), [snapshot(1)], "older than the first change");
+        assert_eq!(answer(&mut *one, 110), [""; 0]);
+        assert_eq!(hear(&mut *one, &change(110, 250, 260, 2)), (Said::Data(0), vec![]), "numbers between belong to other books");
+        assert_eq!(hear(&mut *one, &change(110, 250, 260, 2)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, &change(270, 300, 301, 3)), (Said::Data(0), vec!["gap Some((261, 270))".to_owned(), snapshot(0)]));
+    }
+
+    #[test]
+    fn what_tells_of_a_whole_chain_is_not_followed() {
+        let mut one = option_listener(&[Wanted::MarkPrice, Wanted::IndexPrice, Wanted::OpenInterest, Wanted::VenueStatus]);
+        for (channel, frame) in [
+            (0, r#"{"stream":"btcusdt@optionMarkPrice","data":[{"s":"BTC-261030-85000-C","mp":"3889.71","E":1,"e":"markPrice"}]}"#),
+            (1, r#"{"stream":"!index@arr","data":[{"e":"indexPrice","E":1,"s":"BTCUSDT","p":"86176.89239130"}]}"#),
+            (2, r#"{"stream":"btcusdt@openInterest@261030","data":[{"e":"openInterest","E":1,"s":"BTC-261030-85000-C","o":"1580.87"}]}"#),
+            (3, r#"{"stream":"!optionSymbol","data":{"e":"optionSymbol","E":1,"s":"BTC-261127-90000-C","cs":"TRADING"}}"#),
+        ] {
+            assert_eq!(hear(&mut *one, frame), (Said::Data(channel), vec![]));
+        }
+    }
+
+    #[test]
     fn channels_and_polls_follow_from_what_is_wanted() {
         let names = |market: &Market, wanted| {
             Binance.channels(market, &perpetual(), wanted).into_iter().map(|c| format!("{} {}", c.route, c.name)).collect::<Vec<_>>()
         };
+        let of_option = |wanted| {
+            let channels = [Binance.market_channels(&OPTIONS, wanted), Binance.channels(&OPTIONS, &option(), wanted)].concat();
+            channels.iter().map(|c| format!("{} {}", c.route, c.name)).collect::<Vec<_>>()
+        };
+        for (wanted, name) in [
+            (Wanted::Trade, "/public/stream btc-261030-85000-c@optionTrade"),
+            (Wanted::Book, "/public/stream btc-261030-85000-c@depth@100ms"),
+            (Wanted::Quote, "/public/stream btc-261030-85000-c@bookTicker"),
+            (Wanted::MarkPrice, "/market/stream btcusdt@optionMarkPrice"),
+            (Wanted::IndexPrice, "/market/stream !index@arr"),
+            (Wanted::OpenInterest, "/market/stream btcusdt@openInterest@261030"),
+            (Wanted::VenueStatus, "/market/stream !optionSymbol"),
+        ] {
+            assert_eq!(of_option(wanted), [name]);
+        }
+        assert_eq!(Binance.listing(&OPTIONS)[0].path, "/eapi/v1/exchangeInfo");
+        for market in Binance.markets() {
+            for wanted in Wanted::ALL {
+                let instrument = if market.name == OPTIONS.name { option() } else { perpetual() };
+                // COIN-M counts ratios by pair.
+                let symbol = if market.name == COINM.name { "BTCUSD_PERP".into() } else { instrument.symbol.clone() };
+                let instrument = Instrument { symbol, ..instrument };
+                let channels = [Binance.market_channels(market, wanted), Binance.channels(market, &instrument, wanted)].concat();
+                let any = !channels.is_empty() || !Binance.polls(market, &instrument, wanted).is_empty();
+                assert_eq!(any, Binance.tells(market, wanted), "{} {wanted:?}", market.name);
+            }
+        }
         assert_eq!(names(&USDM, Wanted::Trade), ["/market/stream btcusdt@aggTrade"]);
         assert_eq!(names(&USDM, Wanted::Book), ["/public/stream btcusdt@depth@100ms"]);
         assert_eq!(names(&COINM, Wanted::FundingRate), ["/stream btcusdt@markPrice@1s"]);

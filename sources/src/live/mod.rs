@@ -211,8 +211,8 @@ macro_rules! sources {
 }
 
 sources! {
-    /// Frames of Binance, live: the streams of its spot, USD-M (`usdm`) and COIN-M (`coinm`) markets, and what only its requests
-    /// tell. Every frame is kept on disk until what comes of it is stored.
+    /// Frames of Binance, live: the streams of its spot, USD-M (`usdm`), COIN-M (`coinm`) and options (`options`) markets, and what only
+    /// its requests tell. Every frame is kept on disk until what comes of it is stored.
     Binance: binance::Binance, "binance",
         markets r#"["spot", "usdm"]"#,
         symbols r#"["BTC-USDT", "ETH-*"]"#,

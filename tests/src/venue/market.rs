@@ -149,11 +149,11 @@ pub struct Market {
 impl Market {
     /// Makes up a market in which so many things happen.
     pub fn new(seed: u64, count: usize) -> Market {
-        Market::with_changes_of(usize::MAX, seed, count)
+        Market::made_of(usize::MAX, 3, seed, count)
     }
 
-    /// Makes up a market in which so many things happen, and a change is of so many levels at most.
-    pub fn with_changes_of(most: usize, seed: u64, count: usize) -> Market {
+    /// Makes up a market in which so many things happen: a change is of so many levels at most, and one of so many things is a trade.
+    pub fn made_of(most: usize, one_in: u64, seed: u64, count: usize) -> Market {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut below = |n: u64| u64::from(random.next_u32()) % n;
         let mut book = Book { number: CHANGES, time: BEGIN, bids: BTreeMap::new(), asks: BTreeMap::new() };
@@ -166,7 +166,7 @@ impl Market {
         let happenings = (1..=count as u64).map(|at| {
             let time = BEGIN + at;
             let (bid, ask) = (*book.bids.last_key_value().expect("never empty").0, *book.asks.first_key_value().expect("never empty").0);
-            if below(3) == 0 {
+            if below(one_in) == 0 {
                 trades += 1;
                 let bought = below(2) == 0;
                 let price = if bought { ask } else { bid };

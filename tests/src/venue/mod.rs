@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
 pub mod binance;
+pub mod binance_options;
 pub mod bybit;
 pub mod coinbase;
 pub mod deribit;
@@ -60,6 +61,10 @@ pub trait Speaks: Send + 'static {
     /// How many connections it takes to hear all of it.
     fn connections(&self) -> usize {
         1
+    }
+    /// One of so many things that happen there is a trade: fewer, where only the last trades can be asked for.
+    fn one_in(&self) -> u64 {
+        3
     }
     /// An event is played: the venue's books and lists are now behind it.
     fn played(&mut self, event: &Event);

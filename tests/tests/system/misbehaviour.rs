@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use serde_json::Value;
 use tests::listener::{Listener, REST};
 use tests::program::{Running, finish, program, root, rows, until};
+use tests::venue::binance_options::BinanceOptions;
 use tests::venue::bybit::Bybit;
 use tests::venue::coinbase::Coinbase;
 use tests::venue::deribit::Deribit;
@@ -45,7 +46,7 @@ impl Case {
 
     /// A market for this venue.
     fn market(&self, seed: u64) -> Market {
-        Market::with_changes_of(self.levels, seed, COUNT)
+        Market::made_of(self.levels, (self.speaks)(Market::new(0, 1)).one_in(), seed, COUNT)
     }
 }
 
@@ -345,6 +346,17 @@ venues! {
         market: "advanced",
         symbol: "BTC-USD",
         speaks: |market| Box::new(Coinbase::new(market)),
+        trade_id: |number| number.to_string(),
+        numbered: true,
+        numbered_books: true,
+        levels: usize::MAX,
+        more: "connect_pause = \"10ms\"",
+    };
+    binance_options: Case {
+        source: "binance",
+        market: "options",
+        symbol: "BTC-USDT-261225-60000-C",
+        speaks: |market| Box::new(BinanceOptions::new(market)),
         trade_id: |number| number.to_string(),
         numbered: true,
         numbered_books: true,

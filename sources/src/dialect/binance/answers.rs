@@ -7,11 +7,12 @@ use std::borrow::Cow;
 
 use model::Decimal;
 use model::dialect::{FrameRef, Outcome, Records};
-use model::instrument::{Contract, Listing};
-use model::kinds::{LongShortRatio, OpenInterest, Quote, Trade, TradeBuilder, VenueStatus};
+use model::instrument::Listing;
+use model::kinds::{LongShortRatio, Quote, Trade, TradeBuilder, VenueStatus};
 use model::time::Micros;
 
 use super::events::VENUE;
+use super::options::outstanding;
 use super::symbols::Exchange;
 use crate::dialect::fields::{Event, Refusal, keys, missing, refuse};
 use crate::dialect::figures::{Figures, Funding};
@@ -20,14 +21,18 @@ use crate::dialect::reading::{Pass, best, in_base, named, some_time};
 use crate::dialect::symbols::Symbols;
 
 keys! {
-    /// The members of answers that matter.
+    /// The members of answers that matter, and of events that have longer names.
     Members quoted true:
     b"symbol" b"pair" b"contractType" b"time" b"timestamp" b"openInterest" b"sumOpenInterest" b"sumOpenInterestValue"
     b"longShortRatio" b"longAccount" b"shortAccount" b"longPosition" b"shortPosition" b"fundingRate" b"fundingTime"
     b"markPrice" b"indexPrice" b"estimatedSettlePrice" b"lastFundingRate" b"nextFundingTime" b"id" b"price" b"qty"
     b"isBuyerMaker" b"a" b"p" b"q" b"f" b"l" b"T" b"m" b"bidPrice" b"bidQty" b"askPrice" b"askQty" b"lastUpdateId" b"status" b"msg"
-    b"fundingIntervalHours" b"buySellRatio" b"serverTime"
+    b"fundingIntervalHours" b"buySellRatio" b"serverTime" b"s" b"E" b"mp" b"i" b"P" b"sumOpenInterestUsd" b"tradeId" b"side"
+    b"optionSymbols" b"markIV" b"strikeResult" b"exercisePrice"
 }
+
+/// What marks answers that become no record.
+const IGNORED: [&str; 6] = ["fundingIntervalHours", "buySellRatio", "serverTime", "markIV", "strikeResult", "exercisePrice"];
 
 /// The topic of a frame: the venue's symbol, and behind an `@` what was asked of it.
 pub(super) fn topic_symbol(topic: &str) -> &str {
@@ -48,6 +53,7 @@ impl Answer<'_> {
     pub(super) fn decode(self, records: &mut Records) -> Result<Option<Outcome>, Refusal> {
         let has = |name| self.event.has(name);
         let has_all = |names: &[&'static str]| names.iter().all(|name| self.event.has(name));
+        let options = self.exchange == Exchange::Options;
         Ok(Some(if has("openInterest") || has("sumOpenInterest") {
             self.open_interest(records)?
         } else if has("longShortRatio") {
@@ -56,6 +62,10 @@ impl Answer<'_> {
             self.funding(records)?
         } else if has("lastFundingRate") {
             self.premium_index(records)?
+        } else if options && has_all(&["tradeId", "price", "qty", "side"]) {
+            self.option_trade(records)?
+        } else if options && has_all(&["indexPrice", "time"]) {
+            self.index(records)?
         } else if has_all(&["id", "price", "qty", "isBuyerMaker"]) {
             self.trade(records)?
         } else if has_all(&["a", "p", "q", "f", "l", "T", "m"]) {
@@ -64,7 +74,7 @@ impl Answer<'_> {
             self.quote(records)?
         } else if has_all(&["status", "msg"]) {
             self.status(records)?
-        } else if has("fundingIntervalHours") || has("buySellRatio") || has("serverTime") {
+        } else if IGNORED.into_iter().any(has) {
             Outcome::Ignored
         } else {
             return Ok(None);
@@ -98,38 +108,20 @@ impl Answer<'_> {
         }
     }
 
-    /// `openInterest` and `openInterestHist`: in the base asset, on COIN-M in contracts.
+    /// `openInterest` and `openInterestHist`: in the base asset, on COIN-M and of options in contracts.
     fn open_interest(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
-        let Some(builder) = &mut records.open_interest else { return Ok(Outcome::Ignored) };
+        if records.open_interest.is_none() {
+            return Ok(Outcome::Ignored);
+        }
         let (name, time) = if self.event.has("openInterest") { ("openInterest", "time") } else { ("sumOpenInterest", "timestamp") };
         let amount = self.event.optional_rounded(name)?.ok_or_else(|| missing(name))?;
-        let value = self.event.optional_rounded("sumOpenInterestValue")?;
+        let value = if self.event.has("sumOpenInterestUsd") { "sumOpenInterestUsd" } else { "sumOpenInterestValue" };
+        let value = self.event.optional_rounded(value)?;
         let event_time = self.time(time)?;
         let (frame, pass) = (self.frame, self.pass);
         let listing = self.listing()?;
-        // Of inverse contracts the value is told in the base asset, and what they are worth in the quote asset is fixed.
-        let (contracts, base, quote) = match listing.contract {
-            None => (None, Some(amount), value),
-            Some(Contract { size, .. }) => {
-                let quote =
-                    amount.mul_rounded(size).ok_or_else(|| refuse("overflow", format!("{amount} contracts of {size} are too many")))?;
-                (Some(amount), value, Some(quote))
-            }
-        };
-        if pass == Pass::Push {
-            builder.push(OpenInterest {
-                venue: VENUE,
-                market: listing.market.as_str(),
-                symbol: &listing.symbol,
-                event_time,
-                receive_time: frame.receive_time,
-                frame: Some(frame.frame),
-                contracts,
-                base,
-                quote,
-            });
-        }
-        Ok(Outcome::Decoded)
+        let figures = Figures { open_interest: Some(outstanding(listing, amount, value)?), ..Figures::default() };
+        Ok(figures.push(VENUE, listing, event_time, frame, pass, records))
     }
 
     /// `globalLongShortAccountRatio`, `topLongShortAccountRatio` and `topLongShortPositionRatio`, which look alike.
@@ -215,6 +207,31 @@ impl Answer<'_> {
         let (trade_id, event_time) = (self.event.identifier("id")?, self.event.time("time")?);
         let maker = self.event.boolean("isBuyerMaker")?;
         self.push_trade(builder, trade_id, event_time, price, size, maker, 1)
+    }
+
+    /// `trades` of options: the side is the taker's, and a size that was sold may carry a sign.
+    fn option_trade(self, records: &mut Records) -> Result<Outcome, Refusal> {
+        let Some(builder) = &mut records.trade else { return Ok(Outcome::Ignored) };
+        let (price, size) = (self.event.decimal("price")?, self.event.optional_decimal("qty")?.ok_or_else(|| missing("qty"))?.abs());
+        let (trade_id, event_time) = (self.event.identifier("tradeId")?, self.event.time("time")?);
+        let sold = match self.event.integer("side")? {
+            -1 => true,
+            1 => false,
+            other => return Err(refuse("wrong_type", format!("`side` is {other}, where -1 or 1 should be"))),
+        };
+        self.push_trade(builder, trade_id, event_time, price, size, sold, 1)
+    }
+
+    /// `index` of options: of what the topic names.
+    fn index(mut self, records: &mut Records) -> Result<Outcome, Refusal> {
+        if records.index_price.is_none() {
+            return Ok(Outcome::Ignored);
+        }
+        let event_time = self.time("time")?;
+        let index = self.event.positive("indexPrice")?.ok_or_else(|| missing("indexPrice"))?;
+        let (frame, pass) = (self.frame, self.pass);
+        let figures = Figures { index: Some(index), ..Figures::default() };
+        Ok(figures.push(VENUE, self.listing()?, event_time, frame, pass, records))
     }
 
     /// `aggTrades`: the fills of one taker order at one price.

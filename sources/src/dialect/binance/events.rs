@@ -37,8 +37,8 @@ impl<'a> Reading<'a> {
         let (event, frame, pass) = (self.event, self.frame, self.pass);
         let Some(builder) = &mut records.trade else { return Ok(Outcome::Ignored) };
         // Futures streams also tell of transfers that met no order of the book: with the insurance fund, by
-        // automatic deleveraging, or of nothing at all (`NA`, price and size zero).
-        if event.has("X") && event.characters("X")? != b"MARKET" {
+        // automatic deleveraging, or of nothing at all (`NA`, price and size zero). Of options, a trade that was negotiated is one.
+        if event.has("X") && !matches!(event.characters("X")?, b"MARKET" | b"BLOCK") {
             return Ok(Outcome::Ignored);
         }
         let trade_id = event.identifier("t")?;
@@ -200,7 +200,7 @@ impl<'a> Reading<'a> {
         Ok(figures.push(VENUE, listing, event_time, frame, self.pass, records))
     }
 
-    /// `contractInfo`: an instrument is listed, delivered or delisted.
+    /// `contractInfo`, of options `optionSymbol`: an instrument is listed, delivered or delisted.
     pub(super) fn status(self, records: &mut Records) -> Result<Outcome, Refusal> {
         let (event, frame) = (self.event, self.frame);
         let Some(builder) = &mut records.venue_status else { return Ok(Outcome::Ignored) };

@@ -1,4 +1,4 @@
-//! Binance: spot, USD-M futures and COIN-M futures.
+//! Binance: spot, USD-M futures, COIN-M futures and options.
 //!
 //! A frame is an event of a stream, bare, in a combined stream's envelope or in a list (`!markPrice@arr`), or
 //! the REST answers `depth` and `exchangeInfo`. It is walked once by a scanner that checks its syntax and notes
@@ -17,6 +17,7 @@ mod answers;
 mod events;
 mod fields;
 mod listing;
+mod options;
 mod symbols;
 #[cfg(test)]
 pub(super) mod tests;
@@ -84,9 +85,13 @@ impl Binance {
             return self.unnamed(frame, object, pass, records);
         }
         let name = event.of_type("e", Token::Text, "a text")?.of(frame.payload);
+        let options = self.exchange == Exchange::Options;
         if name == b"forceOrder" {
             let order = event.of_type("o", Token::Object, "an object")?;
             self.fields.inside(frame.payload, order).map_err(malformed)?;
+        }
+        if name == b"markPrice" && options {
+            return self.option_price(frame, object, pass, records);
         }
         let reading = self.reading(frame, pass);
         match name {
@@ -97,9 +102,22 @@ impl Binance {
             b"markPriceUpdate" => reading.mark_price(records),
             b"forceOrder" => reading.liquidation(records),
             b"contractInfo" => reading.status(records),
+            b"optionSymbol" if options => reading.status(records),
+            b"openInterest" if options => reading.open_interest(records),
+            b"indexPrice" if options => reading.index_price(records),
             other if OTHER_EVENTS.contains(&other) => Ok(Outcome::Ignored),
             _ => Err(unknown(event_name(frame.payload, &self.fields))),
         }
+    }
+
+    /// An event whose members have longer names than letters.
+    fn option_price(&mut self, frame: FrameRef<'_>, object: Value, pass: Pass, records: &mut Records) -> Result<Outcome, Refusal> {
+        if records.mark_price.is_none() && records.index_price.is_none() {
+            return Ok(Outcome::Ignored);
+        }
+        self.members.inner(frame.payload, object).map_err(malformed)?;
+        let event = Event { text: frame.payload, fields: &self.members };
+        options::mark_price(event, frame, pass, &mut self.symbols, records)
     }
 
     /// Objects that do not say what they are: some spot events, REST answers and acknowledgements.
@@ -116,6 +134,9 @@ impl Binance {
         } else {
             self.members.inner(frame.payload, object).map_err(malformed)?;
             let event = Event { text: frame.payload, fields: &self.members };
+            if event.has("optionSymbols") {
+                return listing::push(self.exchange, frame, pass, records);
+            }
             let is_acknowledgement = event.has("id");
             let answer = Answer { event, frame, pass, exchange: self.exchange, symbols: &mut self.symbols };
             match answer.decode(records)? {

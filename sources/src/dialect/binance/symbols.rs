@@ -5,10 +5,12 @@
 //!
 //! - spot `BTCFDUSD`: the longest known quote asset that the symbol ends with, `BTC-FDUSD`;
 //! - USD-M `BTCUSDT` is the perpetual `BTC-USDT-PERP`, `BTCUSDT_260327` the future `BTC-USDT-260327`;
-//! - COIN-M `BTCUSD_PERP` and `BTCUSD_240927`, inverse contracts of 100 USD for BTC and 10 USD for all others.
+//! - COIN-M `BTCUSD_PERP` and `BTCUSD_240927`, inverse contracts of 100 USD for BTC and 10 USD for all others;
+//! - option `BTC-261030-85000-C` is `BTC-USDT-261030-85000-C`, because all are quoted in USDT, and what underlies it, `BTCUSDT`, the
+//!   index `BTC-USDT`.
 
 use model::Decimal;
-use model::instrument::{Contract, Listing};
+use model::instrument::{Contract, Listing, Right};
 
 use crate::dialect::symbols::{Spelling, is_asset, is_date};
 
@@ -29,6 +31,8 @@ pub enum Exchange {
     UsdM,
     /// Futures margined in the base asset; sizes are contracts.
     CoinM,
+    /// European options, quoted and settled in USDT; a contract is one of the base asset.
+    Options,
 }
 
 impl Spelling for Exchange {
@@ -53,8 +57,29 @@ impl Spelling for Exchange {
                     _ => None,
                 }
             }
+            Exchange::Options if symbol.contains('-') => {
+                let OptionParts { base, date, strike, right } = option_parts(symbol)?;
+                Some(Listing::option(base, "USDT", date, strike, right, None))
+            }
+            Exchange::Options => split(symbol).map(|(base, quote)| Listing::index(base, quote)),
         }
     }
+}
+
+/// The parts of an option's symbol.
+pub(super) struct OptionParts<'a> {
+    pub(super) base: &'a str,
+    pub(super) date: &'a str,
+    pub(super) strike: &'a str,
+    pub(super) right: Right,
+}
+
+/// Takes an option's symbol apart, `BTC-261030-85000-C`.
+pub(super) fn option_parts(symbol: &str) -> Option<OptionParts<'_>> {
+    let mut parts = symbol.split('-');
+    let (base, date, strike, right) = (parts.next()?, parts.next()?, parts.next()?, Right::of(parts.next()?)?);
+    let plain = is_asset(base) && is_date(date) && strike.parse::<Decimal>().is_ok_and(|strike| strike > Decimal::ZERO);
+    (plain && parts.next().is_none()).then_some(OptionParts { base, date, strike, right })
 }
 
 /// An inverse contract worth this much of the quote asset.
@@ -100,6 +125,15 @@ mod tests {
             (Exchange::CoinM, "BTCUSD_240927", Some("future BTC-USD-240927")),
             (Exchange::CoinM, "BTCUSD", None),
             (Exchange::CoinM, "BTCUSD_SETTLED", None),
+            (Exchange::Options, "BTC-261030-85000-C", Some("option BTC-USDT-261030-85000-C")),
+            (Exchange::Options, "DOGE-231006-0.06-P", Some("option DOGE-USDT-231006-0.06-P")),
+            (Exchange::Options, "BTCUSDT", Some("index BTC-USDT")),
+            (Exchange::Options, "BTC-261030-85000-X", None),
+            (Exchange::Options, "BTC-261030-0-C", None),
+            (Exchange::Options, "BTC-2610-85000-C", None),
+            (Exchange::Options, "BTC-261030-85000-C-1", None),
+            (Exchange::Options, "BTC-261030", None),
+            (Exchange::Options, "-261030-85000-C", None),
         ] {
             assert_eq!(symbol(exchange, venue).as_deref(), expected, "{exchange:?} {venue}");
         }

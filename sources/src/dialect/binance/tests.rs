@@ -10,8 +10,8 @@ use model::columns::{integer, label, number, numbers};
 use model::dialect::{FrameRef, Outcome, Records, Reject};
 use model::instrument::Contract;
 use model::kinds::{
-    BookDeltaRows, BookSnapshotRows, FundingRateRows, InstrumentRows, LiquidationRows, LongShortRatioRows, MarkPriceRows, OpenInterestRows,
-    QuoteRows, TradeRows, VenueStatusRows,
+    BookDeltaRows, BookSnapshotRows, FundingRateRows, IndexPriceRows, InstrumentRows, LiquidationRows, LongShortRatioRows, MarkPriceRows,
+    OpenInterestRows, QuoteRows, TradeRows, VenueStatusRows,
 };
 use model::time::{display, from_nanos};
 use proptest::prelude::*;
@@ -404,6 +404,181 @@ fn a_learnt_listing_reaches_every_dialect_made() {
     }
 }
 
+/// The listing of options as Binance's documentation of `GET /eapi/v1/exchangeInfo` has it, with a put beside the call.
+const OPTION_LISTING: &str = r#"{"timezone":"UTC","serverTime":1592387337630,"optionContracts":[{"baseAsset":"BTC","quoteAsset":"USDT","underlying":"BTCUSDT","settleAsset":"USDT"}],"optionAssets":[{"name":"USDT"}],"optionSymbols":[{"expiryDate":1660521600000,"filters":[{"filterType":"PRICE_FILTER","minPrice":"0.02","maxPrice":"80000.01","tickSize":"0.01"},{"filterType":"LOT_SIZE","minQty":"0.01","maxQty":"100","stepSize":"0.01"}],"symbol":"BTC-220815-50000-C","side":"CALL","strikePrice":"50000","underlying":"BTCUSDT","unit":1,"liquidationFeeRate":"0.0019000","minQty":"0.01","maxQty":"100","initialMargin":"0.15","maintenanceMargin":"0.075","minInitialMargin":"0.1","minMaintenanceMargin":"0.05","priceScale":2,"quantityScale":2,"quoteAsset":"USDT","contractType":"CRYPTO_OPTIONS","underlyingType":"CRYPTO","nakedSell":false,"status":"TRADING"},{"expiryDate":1660521600000,"filters":[],"symbol":"BTC-220815-50000-P","side":"PUT","strikePrice":"50000.00000000","underlying":"BTCUSDT","unit":1,"quoteAsset":"USDT"}],"rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":2400}]}"#;
+
+#[test]
+fn trades_of_options_have_the_side_of_the_taker() {
+    // Documentation, "Trade Streams".
+    let frame = r#"{"e":"trade","E":1762856064204,"T":1762856064203,"s":"BTC-251123-126000-C","t":4,"p":"1300.000","q":"0.1000","X":"MARKET","S":"BUY","m":false}"#;
+    let negotiated = frame.replace("MARKET", "BLOCK").replace("false", "true");
+    for (frame, side) in [(frame, "buy"), (negotiated.as_str(), "sell")] {
+        let (_, found) = decode("binance_options", frame).unwrap();
+        let rows = TradeRows::of(&found["trade"]).unwrap();
+        assert_eq!((label(rows.market, 0), label(rows.symbol, 0)), (Some("option"), Some("BTC-USDT-251123-126000-C")));
+        assert_eq!((rows.trade_id.value(0), label(rows.side, 0), rows.fills.value(0)), ("4", Some(side), 1));
+        assert_eq!((number(rows.price, 0), number(rows.quantity, 0), number(rows.contracts, 0)), (Some(d("1300")), Some(d("0.1")), None));
+        assert_eq!(rows.event_time.value(0), 1_762_856_064_203_000);
+    }
+    assert_eq!(decode("binance_options", &frame.replace("MARKET", "NA")).unwrap().0, Outcome::Ignored);
+    // Documentation, "Recent Trades List".
+    let past = r#"[{"id":2323857420768529130,"tradeId":1,"symbol":"BTC-251123-126000-C","price":"1300","qty":"0.1","quoteQty":"130","side":-1,"time":1762780453623}]"#;
+    for past in [past.to_owned(), past.replace("\"0.1\"", "\"-0.1\"")] {
+        let (_, found) = decode("binance_options", &past).unwrap();
+        let rows = TradeRows::of(&found["trade"]).unwrap();
+        assert_eq!((rows.trade_id.value(0), label(rows.side, 0), number(rows.quantity, 0)), ("1", Some("sell"), Some(d("0.1"))));
+        assert_eq!((rows.event_time.value(0), rows.backfilled.value(0)), (1_762_780_453_623_000, true));
+    }
+    assert_eq!(reason("binance_options", &past.replace("-1", "0")), "wrong_type");
+    assert_eq!(reason("binance_options", &past.replace("\"0.1\"", "\"0\"")), "not_a_trade");
+}
+
+#[test]
+fn books_and_quotes_of_options_are_those_of_futures() {
+    // Documentation, "Diff Book Depth Streams".
+    let data = r#"{"e":"depthUpdate","E":1762866729459,"T":1762866729358,"s":"BTC-251123-126000-C","U":465,"u":465,"pu":464,"b":[["1100.000","0.6000"]],"a":[["1300.000","0.6000"]]}"#;
+    let found = |stream: &str| decode("binance_options", &format!(r#"{{"stream":"{stream}","data":{data}}}"#)).unwrap().1;
+    let changes = found("btc-251123-126000-c@depth@100ms");
+    let rows = BookDeltaRows::of(&changes["book_delta"]).unwrap();
+    assert_eq!((label(rows.symbol, 0), rows.contracts.value(0)), (Some("BTC-USDT-251123-126000-C"), false));
+    assert_eq!((integer(rows.last_sequence, 0), integer(rows.previous_sequence, 0)), (Some(465), Some(464)));
+    assert_eq!(rows.event_time.value(0), 1_762_866_729_358_000);
+    assert_eq!(found("btc-251123-126000-c@depth20@100ms").keys().collect::<Vec<_>>(), ["book_snapshot"]);
+    // Documentation, "Order Book".
+    let answer = r#"{"bids":[["1000.000","0.1000"]],"asks":[["1900.000","0.1000"]],"T":1762780909676,"lastUpdateId":361}"#;
+    let (_, found) = decode_as("binance_options", answer, None, Some("BTC-251123-126000-C")).unwrap();
+    let rows = BookSnapshotRows::of(&found["book_snapshot"]).unwrap();
+    assert_eq!((label(rows.symbol, 0), integer(rows.sequence, 0)), (Some("BTC-USDT-251123-126000-C"), Some(361)));
+    assert_eq!(integer(rows.event_time, 0), Some(1_762_780_909_676_000));
+    // Documentation, "Individual Symbol Book Ticker Streams".
+    let quote = r#"{"e":"bookTicker","u":2472,"s":"BTC-251226-110000-C","b":"5000.000","B":"0.2000","a":"5100.000","A":"0.1000","T":1763041762942,"E":1763041762942}"#;
+    let (_, found) = decode("binance_options", quote).unwrap();
+    let rows = QuoteRows::of(&found["quote"]).unwrap();
+    assert_eq!((number(rows.bid_price, 0), number(rows.ask_quantity, 0)), (Some(d("5000")), Some(d("0.1"))));
+    assert_eq!((integer(rows.sequence, 0), integer(rows.event_time, 0)), (Some(2_472), Some(1_763_041_762_942_000)));
+}
+
+#[test]
+fn a_chain_tells_what_its_options_are_worth() {
+    // Documentation, "Mark Price"; the second is worth nothing.
+    let chain = r#"{"stream":"btcusdt@optionMarkPrice","data":[{"s":"BTC-251120-126000-C","mp":"770.543","E":1762867543321,"e":"markPrice","i":"104334.60217391","P":"0.000","bo":"0.000","ao":"900.000","bq":"0.0000","aq":"0.2000","b":"-1.0","a":"0.98161161","hl":"924.652","ll":"616.435","vo":"0.9408058","rf":"0.0","d":"0.11111964","t":"-164.26702615","g":"0.00001245","v":"30.63855919"},{"s":"BTC-251123-126000-P","mp":"0.000","E":1762867543321,"e":"markPrice","i":"104334.60217391","P":"104300.5"}]}"#;
+    let (_, found) = decode("binance_options", chain).unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), ["index_price", "mark_price"]);
+    let mark = MarkPriceRows::of(&found["mark_price"]).unwrap();
+    assert_eq!((label(mark.market, 0), label(mark.symbol, 0)), (Some("option"), Some("BTC-USDT-251120-126000-C")));
+    assert_eq!((number(mark.price, 0), number(mark.settlement_price, 0)), (Some(d("770.543")), None));
+    assert_eq!((label(mark.symbol, 1), number(mark.price, 1)), (Some("BTC-USDT-251123-126000-P"), Some(d("0"))));
+    assert_eq!((number(mark.settlement_price, 1), mark.event_time.value(1)), (Some(d("104300.5")), 1_762_867_543_321_000));
+    let index = IndexPriceRows::of(&found["index_price"]).unwrap();
+    assert_eq!((label(index.symbol, 1), number(index.price, 1)), (Some("BTC-USDT-251123-126000-P"), Some(d("104334.60217391"))));
+    // One that is bad refuses all, and other markets have no such event.
+    for (from, to, expected) in [
+        ("\"0.000\",\"E\"", "\"-1\",\"E\"", "bad_number"),
+        ("\"mp\":\"0.000\",", "", "missing_field"),
+        ("\"mp\":\"0.000\"", "\"mp\":0", "wrong_type"),
+        ("BTC-251123-126000-P", "BTC-251123", "unknown_instrument"),
+    ] {
+        assert!(chain.contains(from), "{from}");
+        assert_eq!(reason("binance_options", &chain.replace(from, to)), expected, "{to}");
+    }
+    assert_eq!(reason("binance_usdm", chain), "unknown_event");
+    // Nothing of it is read where nobody wants it.
+    let mut none = Records::default();
+    let frame = FrameRef { receive_time: None, frame: 1, topic: None, payload: br#"[{"e":"markPrice","s":5}]"# };
+    assert_eq!(make("binance_options").unwrap().decode(frame, &mut none), Ok(Outcome::Ignored));
+}
+
+#[test]
+fn open_interest_and_indices_of_options() {
+    // Documentation, "Open Interest" of streams and of requests.
+    let stream = r#"[{"e":"openInterest","E":1668759300045,"s":"ETH-221125-2700-C","o":"1580.87","h":"1912992.178168204"}]"#;
+    let answer =
+        r#"[{"symbol":"ETH-221119-1175-P","sumOpenInterest":"4.01","sumOpenInterestUsd":"4880.2985615624","timestamp":"1668754020000"}]"#;
+    for (frame, symbol, base, quote, time) in [
+        (stream, "ETH-USDT-221125-2700-C", "1580.87", "1912992.178168204", 1_668_759_300_045_000),
+        (answer, "ETH-USDT-221119-1175-P", "4.01", "4880.2985615624", 1_668_754_020_000_000),
+    ] {
+        let (_, found) = decode("binance_options", frame).unwrap();
+        let rows = OpenInterestRows::of(&found["open_interest"]).unwrap();
+        assert_eq!((label(rows.symbol, 0), rows.event_time.value(0)), (Some(symbol), time));
+        assert_eq!([rows.contracts, rows.base, rows.quote].map(|column| number(column, 0)), [None, Some(d(base)), Some(d(quote))]);
+    }
+    // Documentation, "Index Price Streams" and "Index Price".
+    let stream = r#"{"stream":"!index@arr","data":[{"e":"indexPrice","E":1763092572229,"s":"ETHUSDT","p":"3224.51976744"}]}"#;
+    let answer = r#"{"time":1656647305000,"indexPrice":"105917.75"}"#;
+    for (frame, symbol, price) in [(stream, "ETH-USDT", "3224.51976744"), (answer, "BTC-USDT", "105917.75")] {
+        let (_, found) = decode_as("binance_options", frame, None, Some("BTCUSDT@index")).unwrap();
+        let rows = IndexPriceRows::of(&found["index_price"]).unwrap();
+        assert_eq!((label(rows.market, 0), label(rows.symbol, 0)), (Some("index"), Some(symbol)));
+        assert_eq!(number(rows.price, 0), Some(d(price)));
+    }
+    assert_eq!(reason("binance_options", answer), "missing_field");
+    assert_eq!(reason("binance_usdm", answer), "unknown_event");
+    // Documentation, "New Symbol Info".
+    let listed = r#"{"e":"optionSymbol","E":1669356423908,"s":"BTC-250926-140000-C","ps":"BTCUSDT","qa":"USDT","d":"CALL","sp":"21000","dt":4133404800000,"u":1,"ot":1569398400000,"cs":"TRADING"}"#;
+    let (_, found) = decode("binance_options", listed).unwrap();
+    let rows = VenueStatusRows::of(&found["venue_status"]).unwrap();
+    assert_eq!((label(rows.status, 0), label(rows.symbol, 0)), (Some("trading"), Some("BTC-USDT-250926-140000-C")));
+    // Documentation, "24-hour TICKER", "Option Mark Price", "Historical Exercise Records".
+    for frame in [
+        r#"{"e":"24hrTicker","E":1764080707933,"s":"ETH-251226-3000-C","p":"0.0000","P":"0.00","w":"200.0000","c":"200.0000","Q":"1.0000","o":"200.0000","h":"200.0000","l":"200.0000","v":"9.0000","q":"1800.0000","O":1764051060000,"C":1764080707933,"F":1,"L":22,"n":9}"#,
+        r#"[{"symbol":"BTC-200730-9000-C","markPrice":"1343.2883","bidIV":"1.40000077","askIV":"1.50000153","markIV":"1.45000000","delta":"0.55937056","theta":"3739.82509871","gamma":"0.00010969","vega":"978.58874732","highPriceLimit":"1618.241","lowPriceLimit":"1068.3356","riskFreeInterest":"0.1"}]"#,
+        r#"[{"symbol":"BTC-220121-60000-P","strikePrice":"60000","realStrikePrice":"38844.69652571","expiryDate":1642752000000,"strikeResult":"REALISTIC_VALUE_STRICKEN"}]"#,
+    ] {
+        assert_eq!(decode("binance_options", frame).unwrap().0, Outcome::Ignored, "{frame}");
+    }
+}
+
+#[test]
+fn a_listing_of_options_is_learnt_and_becomes_records() {
+    let (_, found) = decode("binance_options", OPTION_LISTING).unwrap();
+    let rows = InstrumentRows::of(&found["instrument"]).unwrap();
+    assert_eq!(rows.symbol.len(), 2);
+    assert_eq!((label(rows.market, 0), label(rows.symbol, 0)), (Some("option"), Some("BTC-USDT-220815-50000-C")));
+    assert_eq!((rows.venue_symbol.value(1), label(rows.base, 0), label(rows.quote, 0)), ("BTC-220815-50000-P", Some("BTC"), Some("USDT")));
+    assert_eq!((label(rows.settlement, 0), label(rows.status, 0), label(rows.status, 1)), (Some("USDT"), Some("trading"), None));
+    assert_eq!((number(rows.tick_size, 0), number(rows.lot_size, 0)), (Some(d("0.01")), Some(d("0.01"))));
+    assert_eq!((number(rows.contract_size, 0), rows.inverse.value(0)), (Some(d("1")), false));
+    assert_eq!((number(rows.strike, 1), integer(rows.expiry, 1)), (Some(d("50000")), Some(1_660_521_600_000_000)));
+    assert_eq!((label(rows.option_type, 0), label(rows.option_type, 1)), (Some("call"), Some("put")));
+    // The letters alone say the same as the listing.
+    for (symbol, listed) in super::instruments(Exchange::Options, OPTION_LISTING.as_bytes()).unwrap() {
+        assert_eq!(Exchange::Options.read(&symbol).as_ref(), Some(&listed), "{symbol}");
+    }
+    // Where a contract is not one of the base asset, sizes are contracts.
+    let tenth = OPTION_LISTING.replace("\"unit\":1", "\"unit\":0.1").replace("\"quoteAsset\":\"USDT\"", "\"quoteAsset\":\"USDC\"");
+    let mut dialects = Dialects::default();
+    dialects.learn("binance_options", tenth.as_bytes()).unwrap();
+    let mut dialect = dialects.make("binance_options").unwrap();
+    let mut found = |payload: &str| {
+        let mut records = every_kind();
+        dialect.decode(FrameRef { receive_time: None, frame: 1, topic: None, payload: payload.as_bytes() }, &mut records).unwrap();
+        batches(&mut records)
+    };
+    let trade = found(r#"{"e":"trade","T":1562306400000,"s":"BTC-220815-50000-C","t":1,"p":"2","q":"4","X":"MARKET","m":true}"#);
+    let rows = TradeRows::of(&trade["trade"]).unwrap();
+    assert_eq!(label(rows.symbol, 0), Some("BTC-USDC-220815-50000-C"));
+    assert_eq!((number(rows.quantity, 0), number(rows.contracts, 0)), (Some(d("0.4")), Some(d("4"))));
+    let interest = found(r#"[{"e":"openInterest","E":1668759300045,"s":"BTC-220815-50000-C","o":"20","h":"100.5"}]"#);
+    let rows = OpenInterestRows::of(&interest["open_interest"]).unwrap();
+    assert_eq!([rows.contracts, rows.base, rows.quote].map(|column| number(column, 0)), [Some(d("20")), Some(d("2")), Some(d("100.5"))]);
+    // What is no option is left out; what cannot be read is said.
+    let others = OPTION_LISTING.replace("BTC-220815-50000-P", "BTCUSDT");
+    assert_eq!(super::instruments(Exchange::Options, others.as_bytes()).unwrap().len(), 1);
+    for (from, to, words) in [
+        ("\"unit\":1", "\"unit\":0", "the unit of `BTC-220815-50000-C` is 0"),
+        ("\"unit\":1", "\"unit\":1e-20", "the unit of `BTC-220815-50000-C`"),
+        ("\"strikePrice\":\"50000\"", "\"strikePrice\":\"x\"", "the strike price of `BTC-220815-50000-C` is x"),
+        ("\"optionSymbols\"", "\"symbols\"", "exchangeInfo"),
+    ] {
+        let error = Dialects::default().learn("binance_options", OPTION_LISTING.replace(from, to).as_bytes()).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(reason("binance_options", &OPTION_LISTING.replace("\"unit\":1", "\"unit\":0")), "bad_number");
+    assert_eq!(reason("binance_options", &OPTION_LISTING.replace("\"serverTime\":1592387337630,", "")), "missing_field");
+    assert_eq!(reason("binance_options", &OPTION_LISTING.replace("\"optionSymbols\":[", "\"optionSymbols\":[1,")), "wrong_type");
+}
+
 fn sum(column: &arrow::array::Decimal128Array) -> Decimal {
     Decimal::from_units(column.values().iter().sum())
 }
@@ -576,7 +751,7 @@ fn check_pair(dialect: &str, frame: &Value, expected: &[Value]) {
 }
 
 /// Real frames of every kind.
-pub(in crate::dialect) const FRAMES: [(&str, &str); 10] = [
+pub(in crate::dialect) const FRAMES: [(&str, &str); 18] = [
     (
         "binance_spot",
         r#"{"e":"trade","E":1760000000003,"s":"C000USDT","t":575990,"p":"61837.63000000","q":"0.00426990","T":1760000000000,"m":true,"M":true}"#,
@@ -614,6 +789,33 @@ pub(in crate::dialect) const FRAMES: [(&str, &str); 10] = [
         "binance_usdm",
         r#"{"e":"forceOrder","E":1568014460893,"o":{"s":"BTCUSDT","S":"SELL","o":"LIMIT","f":"IOC","q":"0.014","p":"9910","ap":"9910","X":"FILLED","l":"0.014","z":"0.014","T":1568014460893}}"#,
     ),
+    // Those of options are of Binance's documentation, in the envelopes of their streams.
+    (
+        "binance_options",
+        r#"{"stream":"btc-251123-126000-c@optionTrade","data":{"e":"trade","E":1762856064204,"T":1762856064203,"s":"BTC-251123-126000-C","t":4,"p":"1300.000","q":"0.1000","X":"MARKET","S":"BUY","m":false}}"#,
+    ),
+    (
+        "binance_options",
+        r#"{"stream":"btc-251123-126000-c@depth@100ms","data":{"e":"depthUpdate","E":1762866729459,"T":1762866729358,"s":"BTC-251123-126000-C","U":465,"u":465,"pu":464,"b":[["1100.000","0.6000"]],"a":[["1300.000","0.6000"]]}}"#,
+    ),
+    (
+        "binance_options",
+        r#"{"stream":"btcusdt@optionMarkPrice","data":[{"s":"BTC-251120-126000-C","mp":"770.543","E":1762867543321,"e":"markPrice","i":"104334.60217391","P":"0.000","bo":"0.000","ao":"900.000","bq":"0.0000","aq":"0.2000","b":"-1.0","a":"0.98161161","hl":"924.652","ll":"616.435","vo":"0.9408058","rf":"0.0","d":"0.11111964","t":"-164.26702615","g":"0.00001245","v":"30.63855919"}]}"#,
+    ),
+    (
+        "binance_options",
+        r#"{"stream":"ethusdt@openInterest@221125","data":[{"e":"openInterest","E":1668759300045,"s":"ETH-221125-2700-C","o":"1580.87","h":"1912992.178168204"}]}"#,
+    ),
+    ("binance_options", r#"{"stream":"!index@arr","data":[{"e":"indexPrice","E":1763092572229,"s":"ETHUSDT","p":"3224.51976744"}]}"#),
+    (
+        "binance_options",
+        r#"{"e":"optionSymbol","E":1669356423908,"s":"BTC-250926-140000-C","ps":"BTCUSDT","qa":"USDT","d":"CALL","sp":"21000","dt":4133404800000,"u":1,"ot":1569398400000,"cs":"TRADING"}"#,
+    ),
+    (
+        "binance_options",
+        r#"[{"id":2323857420768529130,"tradeId":1,"symbol":"BTC-251123-126000-C","price":"1300","qty":"0.1","quoteQty":"130","side":-1,"time":1762780453623}]"#,
+    ),
+    ("binance_options", OPTION_LISTING),
 ];
 
 /// A hundred frames that no decoder may accept, made from the real ones.
@@ -641,6 +843,8 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
                 .replacen("\"p\":\"", "\"p\":{\"", 1)
                 .replacen("\"bids\":", "\"bids\":7,\"x\":", 1)
                 .replacen("\"symbol\":\"", "\"symbol\":{\"", 1)
+                .replacen("\"mp\":\"", "\"mp\":{\"", 1)
+                .replacen("\"o\":\"", "\"o\":{\"", 1)
                 .into_bytes(),
         ));
     }
@@ -666,11 +870,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn no_bytes_make_it_panic(which in 0..FRAMES.len(), damages in prop::collection::vec(damage(), 1..6), dialect in 0..3_usize) {
+    fn no_bytes_make_it_panic(which in 0..FRAMES.len(), damages in prop::collection::vec(damage(), 1..6), dialect in 0..4_usize) {
         let payload = damaged(FRAMES[which].1.as_bytes().to_vec(), &damages);
         let mut records = every_kind();
         let frame = FrameRef { receive_time: None, frame: 1, topic: None, payload: &payload };
-        match make(["binance_spot", "binance_usdm", "binance_coinm"][dialect]).unwrap().decode(frame, &mut records) {
+        match make(["binance_spot", "binance_usdm", "binance_coinm", "binance_options"][dialect]).unwrap().decode(frame, &mut records) {
             // What is accepted is JSON for others as well.
             Ok(_) => prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&payload).is_ok()),
             Err(reject) => {
