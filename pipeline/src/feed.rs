@@ -354,3 +354,67 @@ pub fn inlet<'scope>(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use model::kinds::{Frame, FrameBuilder};
+    use timely::dataflow::InputHandle;
+    use timely::dataflow::operators::vec::Input as _;
+    use timely::dataflow::operators::{Inspect as _, Probe as _};
+
+    use super::*;
+
+    #[test]
+    fn rows_go_to_one_worker_and_what_they_teach_to_all() {
+        const WORKERS: usize = 3;
+        let mut builder = FrameBuilder::default();
+        builder.push(Frame {
+            source: "in",
+            dialect: "okx",
+            receive_time: None,
+            frame: 1,
+            connection: None,
+            topic: Some("spot@listing"),
+            payload: b"{}",
+        });
+        let frames = builder.finish();
+        let lesson = Lesson { dialect: "okx".into(), listing: b"{}".to_vec() };
+        let batch =
+            |chunk| Batch { lessons: Some([lesson.clone()].into()), ..Batch::new(&FRAME, frames.clone(), Origin { source: 0, chunk }) };
+        let batches: Vec<Batch> = (1..=4).map(batch).collect();
+        // Rows and lessons that came, by worker.
+        let came = Arc::new(Mutex::new([(0, 0); WORKERS]));
+        let told = came.clone();
+        let work = move |worker: &mut timely::worker::Worker| {
+            let (index, told) = (worker.index(), told.clone());
+            let mut input = InputHandle::new();
+            let probe = worker.dataflow(|scope| {
+                let note = move |message: &Message| {
+                    let Message::Batch(batch) = message else { return };
+                    let (rows, lessons) = &mut told.lock().unwrap()[index];
+                    *rows += batch.len();
+                    *lessons += batch.lessons.iter().map(|lessons| lessons.len()).sum::<usize>();
+                };
+                spread(scope.input_from(&mut input)).inspect(note).probe().0
+            });
+            if index == 0 {
+                for batch in &batches {
+                    // So the source's thread tells the other workers of its process; these copies end here.
+                    input.send(Message::Batch(only_lessons(batch).unwrap()));
+                    input.send(Message::Batch(batch.clone()));
+                }
+            }
+            input.close();
+            while !probe.done() {
+                worker.step();
+            }
+        };
+        timely::execute(timely::Config::process(WORKERS), work).unwrap();
+        let came = *came.lock().unwrap();
+        assert_eq!(came.map(|(rows, _)| rows).iter().sum::<usize>(), 4, "each row once: {came:?}");
+        assert!(came.iter().all(|(rows, _)| *rows > 0), "workers take turns: {came:?}");
+        assert_eq!(came.map(|(_, lessons)| lessons), [4; WORKERS]);
+    }
+}

@@ -48,6 +48,8 @@ const KNOWN: u32 = 32;
 const UNUSUAL: f64 = 20.0;
 /// How often it is asked for what a hole lacks, which takes an hour where nobody answers.
 const PERSISTENT: u32 = 64;
+/// How long it takes until requests tell what a channel has told: before that, what is missing would be taken for lost.
+const LAG: Duration = Duration::from_millis(500);
 /// The longest pause before something is asked for again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -453,8 +455,10 @@ impl Shard {
     fn ask(&self, asking: Asking, answering: &FuturesUnordered<Answering>) {
         let rest = self.rest.clone();
         answering.push(Box::pin(async move {
-            if asking.failed > 0 {
-                sleep(pause(asking.failed)).await;
+            match &asking.purpose {
+                Purpose::Fill(open) if asking.failed == 0 && open.rest == open.hole => sleep(LAG).await,
+                _ if asking.failed > 0 => sleep(pause(asking.failed)).await,
+                _ => {}
             }
             let answer = rest.ask(&asking.ask).await;
             (asking, answer)

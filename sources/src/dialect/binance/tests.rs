@@ -404,6 +404,24 @@ fn a_learnt_listing_reaches_every_dialect_made() {
     }
 }
 
+#[test]
+fn what_is_listed_later_is_learned_by_a_dialect_that_decodes_already() {
+    let (mut dialect, mut records) = (Dialects::default().make("binance_coinm").unwrap(), every_kind());
+    let frame = FrameRef {
+        receive_time: None,
+        frame: 1,
+        topic: None,
+        payload: br#"{"e":"trade","T":1562306400000,"s":"FOOUSD_PERP","t":1,"p":"2","q":"4","m":true}"#,
+    };
+    assert_eq!(dialect.decode(frame, &mut records).unwrap_err().reason, "unknown_instrument", "nobody knows what a contract is worth");
+    assert!(dialect.learn(b"[]").unwrap_err().contains("exchangeInfo"));
+    let listing =
+        br#"{"symbols":[{"symbol":"FOOUSD_PERP","baseAsset":"FOO","quoteAsset":"USD","contractType":"PERPETUAL","contractSize":5}]}"#;
+    dialect.learn(listing).unwrap();
+    dialect.decode(frame, &mut records).unwrap();
+    assert_eq!(number(TradeRows::of(&batches(&mut records)["trade"]).unwrap().quantity, 0), Some(d("10")));
+}
+
 /// The listing of options as Binance's documentation of `GET /eapi/v1/exchangeInfo` has it, with a put beside the call.
 const OPTION_LISTING: &str = r#"{"timezone":"UTC","serverTime":1592387337630,"optionContracts":[{"baseAsset":"BTC","quoteAsset":"USDT","underlying":"BTCUSDT","settleAsset":"USDT"}],"optionAssets":[{"name":"USDT"}],"optionSymbols":[{"expiryDate":1660521600000,"filters":[{"filterType":"PRICE_FILTER","minPrice":"0.02","maxPrice":"80000.01","tickSize":"0.01"},{"filterType":"LOT_SIZE","minQty":"0.01","maxQty":"100","stepSize":"0.01"}],"symbol":"BTC-220815-50000-C","side":"CALL","strikePrice":"50000","underlying":"BTCUSDT","unit":1,"liquidationFeeRate":"0.0019000","minQty":"0.01","maxQty":"100","initialMargin":"0.15","maintenanceMargin":"0.075","minInitialMargin":"0.1","minMaintenanceMargin":"0.05","priceScale":2,"quantityScale":2,"quoteAsset":"USDT","contractType":"CRYPTO_OPTIONS","underlyingType":"CRYPTO","nakedSell":false,"status":"TRADING"},{"expiryDate":1660521600000,"filters":[],"symbol":"BTC-220815-50000-P","side":"PUT","strikePrice":"50000.00000000","underlying":"BTCUSDT","unit":1,"quoteAsset":"USDT"}],"rateLimits":[{"rateLimitType":"REQUEST_WEIGHT","interval":"MINUTE","intervalNum":1,"limit":2400}]}"#;
 
