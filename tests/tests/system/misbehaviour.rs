@@ -444,14 +444,15 @@ fn a_thousand_connections_leave_nothing_behind() {
         })
     };
     let (early, late) = (after(250), after(1_000));
-    let stored = || -> Vec<String> {
-        let text = std::fs::read_to_string(listener.data().join("trade.ndjson")).unwrap_or_default();
+    let stored = |file: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(listener.data().join(file)).unwrap_or_default();
         let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         rows.map(|row| row["trade_id"].as_str().expect("a text").to_owned()).collect()
     };
-    until("every trade", || (stored().into_iter().collect::<BTreeSet<_>>() == expected).then_some(()));
+    until("every trade", || (stored("trade.ndjson.partial").into_iter().collect::<BTreeSet<_>>() == expected).then_some(()));
     assert_eq!(run.terminate(), Some(0), "{}", listener.log());
-    assert_eq!(stored().len(), expected.len(), "none is there twice");
+    let stored = stored("trade.ndjson");
+    assert!(stored.len() == expected.len() && stored.into_iter().collect::<BTreeSet<_>>() == expected, "each trade once");
     assert!(venue.seen().connections > 1_000);
     // Two connections may be on their way, and threads that wait for disks come and go.
     assert!(late.descriptors <= early.descriptors + 16 && late.threads <= early.threads + 16, "{early:?}, then {late:?}");
