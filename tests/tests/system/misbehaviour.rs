@@ -213,6 +213,8 @@ fn refuses(case: &Case) {
         NoAnswer::TooMany(StatusCode::IM_A_TEAPOT, Duration::from_secs(2)),
     ];
     let mut script = faults(case, &market, &[Fault::Lose], 2_003);
+    // Where a book begins with an answer, it begins when there is one.
+    script.pace = 2;
     script.faults.insert(9_000, Fault::Close);
     script.answers = answers.into();
     let (_, seen) = misbehave(case, market, script, "");
