@@ -185,7 +185,8 @@ fn connections_end(case: &Case) {
     let market = case.market(3);
     let kinds = [Fault::Close, Fault::Reset, Fault::HalfClose, Fault::Mute, Fault::Noise, Fault::Oversize, Fault::Partial];
     let places = (0..kinds.len()).map(|i| 500 + i * 1_600);
-    let script = Script { faults: places.zip(kinds).collect(), pace: 2, ..Script::default() };
+    // Slowly enough for a connection to be up before the next fault, and for a venue to have what was missed.
+    let script = Script { faults: places.zip(kinds).collect(), pace: 1, ..Script::default() };
     let (listener, seen) = misbehave(case, market, script, "silence = \"1s\"");
     let opened = kinds.len() + case.connections();
     assert!(
