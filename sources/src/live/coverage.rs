@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use model::Account;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 
 use super::Wants;
@@ -46,6 +46,13 @@ pub(super) struct Recovering {
     pub(super) shard: Shard,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) gaps: Gaps,
+}
+
+/// What listens, and ends when this is dropped.
+pub(super) struct Listening {
+    /// Who is told what is listed, once everybody has learned it.
+    pub(super) listed: UnboundedSender<Listed>,
+    pub(super) _tasks: JoinSet<()>,
 }
 
 /// A page of a market's listing that everybody has learned.

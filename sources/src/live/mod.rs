@@ -57,7 +57,7 @@ mod venue;
 mod witness;
 
 pub use catalogue::{Question, instruments, venues};
-use coverage::{Coverage, Recovering};
+use coverage::{Coverage, Listening, Recovering};
 use gaps::Holds;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
@@ -363,9 +363,9 @@ impl Source for Live {
         for Recovering { shard, protocol, gaps } in shards {
             listening.spawn(shard.run(protocol, gaps));
         }
-        let (tell, listed) = mpsc::unbounded_channel();
-        listening.spawn(coverage::extend(coverages, listed));
-        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, tell, listening)?))
+        let (listed, told) = mpsc::unbounded_channel();
+        listening.spawn(coverage::extend(coverages, told));
+        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, Listening { listed, _tasks: listening })?))
     }
 }
 

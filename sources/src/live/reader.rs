@@ -11,11 +11,9 @@ use bytes::Bytes;
 use model::Lesson;
 use model::kinds::FRAME;
 use model::time;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
-use super::coverage::Listed;
+use super::coverage::{Listed, Listening};
 use super::gaps::Holds;
 use super::poll::listed_market;
 use super::spool::{Cursor, Tail, position};
@@ -39,10 +37,8 @@ pub(super) struct LiveReader {
     unsettled: VecDeque<(u64, Listed)>,
     /// The first frame of this run.
     first: u64,
-    /// Who is told what is listed, once everybody has learned it.
-    listed: UnboundedSender<Listed>,
     /// What listens; ends when this is dropped.
-    _listening: JoinSet<()>,
+    listening: Listening,
 }
 
 impl LiveReader {
@@ -54,8 +50,7 @@ impl LiveReader {
         holds: Holds,
         source: &str,
         tail: watch::Receiver<Tail>,
-        listed: UnboundedSender<Listed>,
-        listening: JoinSet<()>,
+        listening: Listening,
     ) -> Result<Self, SourceError> {
         if let Some(from) = from.as_ref().filter(|from| from.identity != identity) {
             return Err(SourceError {
@@ -82,8 +77,7 @@ impl LiveReader {
             topics: Labels::default(),
             unsettled: VecDeque::new(),
             first: seen.next,
-            listed,
-            _listening: listening,
+            listening,
         })
     }
 }
@@ -144,7 +138,7 @@ impl Reader for LiveReader {
     async fn settle(&mut self, position: &Position) -> Result<(), SourceError> {
         while let Some((_, listed)) = self.unsettled.pop_front_if(|(number, _)| *number <= position.offset) {
             // Where nobody listens any more, the run is over.
-            let _ = self.listed.send(listed);
+            let _ = self.listening.listed.send(listed);
         }
         let settled = self.holds.first_frame().map_or(position.offset, |first| position.offset.min(first));
         if let Err(error) = self.cursor.forget_before(settled) {
