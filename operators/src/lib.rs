@@ -1,7 +1,7 @@
 //! The operators: each a function from a stream to a stream.
 //!
 //! One module per operator, all alike: its head says what it computes and promises, one struct holds its
-//! options and the check that turns them into an [`Operator`], and its tests stand below. [`registry`]
+//! options and the check that turns them into an [`Operator`], and its tests stand below. [`registry()`]
 //! lists them.
 //!
 //! What an operator computes is plain Rust that knows no dataflow: a [`Transform`] works on each batch as
