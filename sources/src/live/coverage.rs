@@ -49,7 +49,7 @@ pub(super) struct Recovering {
 }
 
 /// What listens, and ends when this is dropped.
-pub(super) struct Listening {
+pub(super) struct Listeners {
     /// Who is told what is listed, once everybody has learned it.
     pub(super) listed: UnboundedSender<Listed>,
     pub(super) _tasks: JoinSet<()>,

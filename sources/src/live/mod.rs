@@ -57,7 +57,7 @@ mod venue;
 mod witness;
 
 pub use catalogue::{Question, instruments, venues};
-use coverage::{Coverage, Listening, Recovering};
+use coverage::{Coverage, Listeners, Recovering};
 use gaps::Holds;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
@@ -365,7 +365,7 @@ impl Source for Live {
         }
         let (listed, told) = mpsc::unbounded_channel();
         listening.spawn(coverage::extend(coverages, told));
-        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, Listening { listed, _tasks: listening })?))
+        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, Listeners { listed, _tasks: listening })?))
     }
 }
 

@@ -13,7 +13,7 @@ use model::kinds::FRAME;
 use model::time;
 use tokio::sync::watch;
 
-use super::coverage::{Listed, Listening};
+use super::coverage::{Listed, Listeners};
 use super::gaps::Holds;
 use super::poll::listed_market;
 use super::spool::{Cursor, Tail, position};
@@ -38,7 +38,7 @@ pub(super) struct LiveReader {
     /// The first frame of this run.
     first: u64,
     /// What listens; ends when this is dropped.
-    listening: Listening,
+    listeners: Listeners,
 }
 
 impl LiveReader {
@@ -50,7 +50,7 @@ impl LiveReader {
         holds: Holds,
         source: &str,
         tail: watch::Receiver<Tail>,
-        listening: Listening,
+        listeners: Listeners,
     ) -> Result<Self, SourceError> {
         if let Some(from) = from.as_ref().filter(|from| from.identity != identity) {
             return Err(SourceError {
@@ -77,7 +77,7 @@ impl LiveReader {
             topics: Labels::default(),
             unsettled: VecDeque::new(),
             first: seen.next,
-            listening,
+            listeners,
         })
     }
 }
@@ -138,7 +138,7 @@ impl Reader for LiveReader {
     async fn settle(&mut self, position: &Position) -> Result<(), SourceError> {
         while let Some((_, listed)) = self.unsettled.pop_front_if(|(number, _)| *number <= position.offset) {
             // Where nobody listens any more, the run is over.
-            let _ = self.listening.listed.send(listed);
+            let _ = self.listeners.listed.send(listed);
         }
         let settled = self.holds.first_frame().map_or(position.offset, |first| position.offset.min(first));
         if let Err(error) = self.cursor.forget_before(settled) {
