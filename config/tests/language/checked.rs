@@ -144,7 +144,10 @@ fn the_graph_is_drawn_in_text() {
 fn the_graph_is_drawn_in_mermaid() {
     let text = check(QUICKSTART).to_mermaid();
     assert!(text.starts_with("flowchart LR\n    n0([\"market<br/><small>simulator</small>\"])\n    n1[\"trades"), "{text}");
-    assert!(text.contains("    n0 -->|\"<b>frame</b><br/>source, dialect, receive_time, frame,<br/>connection, topic, payload\"| n1\n"), "{text}");
+    assert!(
+        text.contains("    n0 -->|\"<b>frame</b><br/>source, dialect, receive_time, frame,<br/>connection, topic, payload\"| n1\n"),
+        "{text}"
+    );
     assert_eq!(text.matches("-->|").count(), 6, "{text}");
 }
 
