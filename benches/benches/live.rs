@@ -1,8 +1,8 @@
 //! How long a frame takes from the socket to a decoded batch, with many connections.
 //!
 //! A venue made up, in a process of its own on one core, sends trades of a thousand instruments over five hundred connections,
-//! each at its moment. The source `binance` listens on the other core: sockets, the spool with its waits for the disk, and the
-//! dialect. A trade's price is the time at which it was sent, so that a decoded row tells how long it took.
+//! each at its moment. The source `binance` listens on the other core: sockets, the spool, the waits for the disk beside
+//! it, and the dialect. A trade's price is the time at which it was sent, so that a decoded row tells how long it took.
 //!
 //!     cargo bench -p benches --bench live -- [FRAMES_A_SECOND] [SECONDS] [FOLDER_OF_THE_SPOOL]
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use crate::instrument::Listing;
 use crate::kind::Kind;
 use crate::kinds::{self, *};
 use crate::time::Micros;
@@ -70,12 +71,18 @@ pub trait Dialect: Send {
 
 /// A dialect that can be told of instruments while it decodes.
 pub trait Learn: Dialect {
-    /// Takes in a venue's listing: the frames that follow are decoded with it.
+    /// Takes in a venue's listing, and gives what it lists: the frames that follow are decoded with it.
     ///
     /// # Errors
     /// Says what about the listing cannot be read; nothing of it was taken in.
-    fn learn(&mut self, listing: &[u8]) -> Result<(), String>;
+    fn learn(&mut self, listing: &[u8]) -> Result<Vec<Listed>, String>;
+
+    /// Takes in what an earlier one has learned.
+    fn recall(&mut self, listed: Vec<Listed>);
 }
+
+/// An instrument, by the venue's symbol.
+pub type Listed = (Box<str>, Listing);
 
 /// Makes the dialect of a name; every worker has its own.
 pub type MakeDialect = dyn Fn(&str) -> Option<Box<dyn Learn>> + Send + Sync;

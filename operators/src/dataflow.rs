@@ -1,6 +1,7 @@
-//! Operators on timely: the two shapes that an operator can have.
+//! Operators on timely: the shapes that an operator can have.
 //!
-//! A [`Transform`] sees each batch where and when it comes. A [`Keyed`] state machine sees, at each logical
+//! A [`Transform`] sees each batch where and when it comes; one that has a [`Memory`] also knows something of the batches before it,
+//! the same on every worker. A [`Keyed`] state machine sees, at each logical
 //! time that is complete, all rows of that time that are its own, in the order of their sources, together
 //! with the watermark. Since a logical time always holds the same rows, what a `Keyed` computes depends on
 //! neither arrival, nor batch size, nor the number of workers: that is what exactly-once output rests on.
@@ -22,7 +23,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::Operator as _;
 use twox_hash::XxHash64;
 
-use crate::state::{Part, Snapshot, SourceProgress, WatermarkState};
+use crate::state::{Part, Snapshot, SourceProgress, StageState, WatermarkState};
 use crate::{Context, Keeper, SourceClock};
 
 /// What flows on an edge.
@@ -32,6 +33,15 @@ pub type Stream<'scope> = timely::dataflow::Stream<'scope, Time, Vec<Message>>;
 pub trait Transform: 'static {
     /// Turns a batch into what it gives.
     fn apply(&mut self, time: Time, batch: Batch, out: &mut Output);
+}
+
+/// A [`Transform`] that remembers something of what it has seen, which every worker has seen.
+pub trait Memory: Transform {
+    /// What was seen below a barrier: what a checkpoint stores. One worker is asked; something of later may have been seen as well.
+    fn snapshot(&mut self, barrier: Time) -> Snapshot;
+
+    /// Takes over all rows that [`Memory::snapshot`] gave, before the first batch.
+    fn restore(&mut self, state: &[RecordBatch]);
 }
 
 /// An operator that keeps state by instrument.
@@ -228,33 +238,77 @@ impl Watermark {
     }
 }
 
+/// A [`Transform`] at work.
+struct Transforming<T> {
+    logic: T,
+    consumes: Vec<String>,
+    out: Output,
+}
+
+impl<T: Transform> Transforming<T> {
+    fn new(cx: &Context, consumes: &[&str], logic: T) -> Self {
+        let consumes = consumes.iter().map(|k| (*k).to_owned()).collect();
+        Transforming { logic, consumes, out: Output::new(cx.node.clone(), cx.account.clone()) }
+    }
+
+    /// What comes of the messages of a time.
+    fn apply(&mut self, time: Time, messages: impl Iterator<Item = Message>) -> Vec<Message> {
+        let Transforming { logic, consumes, out } = self;
+        let mut passed = Vec::new();
+        for message in messages {
+            match message {
+                Message::Batch(batch) if consumes.iter().any(|k| *k == batch.kind.name) => {
+                    out.account.receive_kind(&batch.kind.name, batch.len());
+                    out.origin = batch.origin;
+                    logic.apply(time, batch, out);
+                    let mut emitted = out.take();
+                    count_sent(&out.account, &emitted);
+                    passed.append(&mut emitted);
+                }
+                Message::Batch(_) => {}
+                progress @ Message::Progress(_) => passed.push(progress),
+            }
+        }
+        passed
+    }
+}
+
 /// Puts a [`Transform`] on the dataflow: rows of the kinds in `consumes` are its input, others are not for it.
-pub fn transform<'scope, T: Transform>(input: Stream<'scope>, cx: &Context, consumes: &[&str], mut logic: T) -> Stream<'scope> {
-    let consumes: Vec<String> = consumes.iter().map(|k| (*k).to_owned()).collect();
-    let mut out = Output::new(cx.node.clone(), cx.account.clone());
+pub fn transform<'scope, T: Transform>(input: Stream<'scope>, cx: &Context, consumes: &[&str], logic: T) -> Stream<'scope> {
+    let mut work = Transforming::new(cx, consumes, logic);
     input.unary(Pipeline, &cx.node, |_, _| {
         move |input, output| {
             input.for_each_stamp(|stamp, containers| {
                 let time = *stamp.least().expect("every message has a time");
-                let mut passed = Vec::new();
-                for message in containers.flat_map(|c| c.drain(..)) {
-                    match message {
-                        Message::Batch(batch) if consumes.iter().any(|k| *k == batch.kind.name) => {
-                            out.account.receive_kind(&batch.kind.name, batch.len());
-                            out.origin = batch.origin;
-                            logic.apply(time, batch, &mut out);
-                            let mut emitted = out.take();
-                            count_sent(&out.account, &emitted);
-                            passed.append(&mut emitted);
-                        }
-                        Message::Batch(_) => {}
-                        progress @ Message::Progress(_) => passed.push(progress),
-                    }
-                }
+                let mut passed = work.apply(time, containers.flat_map(|c| c.drain(..)));
                 if !passed.is_empty() {
                     output.session(&stamp).give_container(&mut passed);
                 }
             });
+        }
+    })
+}
+
+/// Puts a [`Transform`] with a [`Memory`] on the dataflow.
+pub fn remembering<'scope, T: Memory>(input: Stream<'scope>, cx: &Context, consumes: &[&str], mut logic: T) -> Stream<'scope> {
+    let index = input.scope().index() as u32;
+    let mut saving = Saving::begin(cx, Stage::ONLY, index, |state| logic.restore(&state.rows));
+    // It has none of its own.
+    let watermark = Watermark::new(&[]);
+    let mut work = Transforming::new(cx, consumes, logic);
+    input.unary_frontier(Pipeline, &cx.node, |_, _| {
+        move |(input, frontier), output| {
+            input.for_each_stamp(|stamp, containers| {
+                let time = *stamp.least().expect("every message has a time");
+                let mut passed = work.apply(time, containers.flat_map(|c| c.drain(..)));
+                if !passed.is_empty() {
+                    output.session(&stamp).give_container(&mut passed);
+                }
+            });
+            if let Some(saving) = &mut saving {
+                let snapshot = |barrier| if index == 0 { work.logic.snapshot(barrier) } else { Box::new(Vec::new) };
+                saving.save(frontier.frontier().first().copied(), &watermark, snapshot);
+            }
         }
     })
 }
@@ -296,12 +350,23 @@ struct Saving {
 }
 
 impl Saving {
+    /// Begins with what was stored of a stage, where states are kept at all.
+    fn begin(cx: &Context, stage: Stage, worker: u32, restore: impl FnOnce(StageState)) -> Option<Self> {
+        let keeper = cx.keeper.clone()?;
+        let part = Part { node: cx.node.clone(), stage: stage.number(), worker };
+        keeper.expect(&part);
+        if let Some(state) = keeper.restore(&part.node, part.stage) {
+            restore(state);
+        }
+        Some(Saving { saved: keeper.from(), keeper, part })
+    }
+
     /// Hands the state over if there is a barrier at or below `next`, the least time that may still be worked on.
-    fn save(&mut self, next: Option<Time>, watermark: &Watermark, logic: &mut impl Keyed) {
+    fn save(&mut self, next: Option<Time>, watermark: &Watermark, snapshot: impl FnOnce(Time) -> Snapshot) {
         let barrier = self.keeper.barrier();
         if barrier > self.saved && next.is_none_or(|next| barrier <= next) {
             self.saved = barrier;
-            self.keeper.keep(&self.part, barrier, watermark.state(), logic.snapshot());
+            self.keeper.keep(&self.part, barrier, watermark.state(), snapshot(barrier));
         }
     }
 }
@@ -321,15 +386,10 @@ pub fn keyed<'scope, K: Keyed>(
     let routed = distribute(input, cx, consumes, route, stage, index, peers);
     let exchange = Exchange::new(|message: &Message| u64::from(message.target()));
     let mut watermark = Watermark::new(&cx.sources);
-    let mut saving = cx.keeper.clone().map(|keeper| {
-        let part = Part { node: cx.node.clone(), stage: stage.number(), worker: index };
-        keeper.expect(&part);
-        if let Some(state) = keeper.restore(&part.node, part.stage) {
-            watermark.restore(&state.watermark);
-            let router = Router::new(peers);
-            logic.restore(&state.rows.iter().map(|rows| router.own(rows, index)).collect::<Vec<_>>());
-        }
-        Saving { saved: keeper.from(), keeper, part }
+    let mut saving = Saving::begin(cx, stage, index, |state| {
+        watermark.restore(&state.watermark);
+        let router = Router::new(peers);
+        logic.restore(&state.rows.iter().map(|rows| router.own(rows, index)).collect::<Vec<_>>());
     });
     let mut out = Output::new(cx.node.clone(), cx.account.clone());
     let name = cx.node.clone();
@@ -346,7 +406,7 @@ pub fn keyed<'scope, K: Keyed>(
             let frontier = frontier.frontier().first().copied();
             while let Some(entry) = waiting.first_entry().filter(|e| frontier.is_none_or(|f| *e.key() < f)) {
                 if let Some(saving) = &mut saving {
-                    saving.save(Some(*entry.key()), &watermark, &mut logic);
+                    saving.save(Some(*entry.key()), &watermark, |_| logic.snapshot());
                 }
                 let (time, messages) = entry.remove_entry();
                 let before = watermark.at(time);
@@ -379,7 +439,7 @@ pub fn keyed<'scope, K: Keyed>(
                 }
             }
             if let Some(saving) = &mut saving {
-                saving.save(frontier, &watermark, &mut logic);
+                saving.save(frontier, &watermark, |_| logic.snapshot());
             }
             release(&mut capability, frontier);
         }

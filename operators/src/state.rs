@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// The layout of the rows that snapshots give. Bytes do not tell what they are, so it must be raised when a field of any
 /// state comes, goes or changes: a checkpoint of another layout is refused.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// A state as of one logical time, to be turned into rows by whoever has the time for it. Rows have the columns `venue`,
 /// `market` and `symbol`: the worker that owns the instrument gets them back. What has not changed gives a batch that is

@@ -5,6 +5,9 @@
 //! is the clock in milliseconds. While the dataflow is busy, time stands still for up to [`LOADED_TICK`], so that
 //! operators see thousands of rows at once; when it is idle, each chunk has a time of its own.
 //!
+//! What a chunk teaches goes to every worker of every process, and nothing that follows is handed over before all of them have
+//! learned it: so a frame is decoded with the listings that came before it in its source, and with no others.
+//!
 //! What an earlier run handed over and bound is handed over first, at the same times. A replay is not broken off: a
 //! logical time of which a part was handed over would look complete.
 
@@ -118,13 +121,18 @@ struct Cursor {
     time: Time,
     chunks: u64,
     worker: usize,
+    /// The time of the last chunk, where it taught something.
+    taught: Option<Time>,
 }
 
 impl Feed {
     /// Feeds the source into the dataflow until it ends, fails or is stopped.
     pub async fn run(mut self) {
-        let mut cursor = Cursor { time: 0, chunks: 0, worker: 0 };
+        let mut cursor = Cursor { time: 0, chunks: 0, worker: 0, taught: None };
         let Some(mut reader) = self.reader.take() else { return self.close(0, false) };
+        if let Some((journal, kept)) = self.journal.as_ref().zip(reader.kept()) {
+            journal.follow(&self.name, kept);
+        }
         let ended = match self.replay(reader.as_mut(), &mut cursor).await {
             Ok(true) => return,
             Ok(false) => self.read(reader.as_mut(), &mut cursor).await,
@@ -200,7 +208,7 @@ impl Feed {
                 Some(None) => return Ok(true),
                 Some(Some(chunk)) => {
                     let busy = self.budget.is_loaded() && now() < cursor.time + LOADED_TICK;
-                    if !(busy && self.budget.may_join(cursor.time, chunk.bytes())) {
+                    if !(busy && cursor.taught.is_none() && self.budget.may_join(cursor.time, chunk.bytes())) {
                         cursor.time = self.advance(cursor.time);
                     }
                     reader.share().into_iter().for_each(|share| self.account.share(share));
@@ -231,6 +239,10 @@ impl Feed {
     /// Hands a chunk to the next worker, at the time of the cursor.
     fn hand_over(&self, chunk: Chunk, cursor: &mut Cursor) {
         let time = cursor.time;
+        if let Some(taught) = cursor.taught.take().filter(|taught| *taught < time) {
+            self.budget.pass(taught);
+        }
+        cursor.taught = (!chunk.lessons.is_empty()).then_some(time);
         cursor.chunks += 1;
         let origin = Origin { source: self.source, chunk: cursor.chunks };
         for error in chunk.errors {

@@ -29,6 +29,7 @@ use model::time::Time;
 use serde::{Deserialize, Serialize};
 use sources::Position;
 use storage::attempts::Attempts;
+use tokio::sync::watch;
 
 use file::FileLog;
 use objects::ObjectLog;
@@ -223,7 +224,8 @@ impl Opened {
     pub async fn begin(self, history: History, account: &Arc<Account>) -> Result<Journal, JournalError> {
         let mut log = self.log;
         log.replace(&encode(&history.lines())).await?;
-        Ok(Journal { pending: Mutex::default(), state: tokio::sync::Mutex::new(State { log, history, account: account.clone() }) })
+        let state = tokio::sync::Mutex::new(State { log, history, account: account.clone() });
+        Ok(Journal { pending: Mutex::default(), kept: Mutex::default(), state })
     }
 }
 
@@ -232,6 +234,8 @@ impl Opened {
 pub struct Journal {
     /// By source: what is not recorded, in the order of times.
     pending: Mutex<BTreeMap<String, VecDeque<Bound>>>,
+    /// By source: how far it is able to hand the same over again, where it is not always.
+    kept: Mutex<BTreeMap<String, watch::Receiver<u64>>>,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -257,6 +261,11 @@ impl Journal {
             Some((last, end)) if *last == time => *end = position,
             _ => pending.push_back((time, position)),
         }
+    }
+
+    /// Records positions of a source only as far as it keeps what is before them, as [`sources::Reader::kept`] tells.
+    pub fn follow(&self, source: &str, kept: watch::Receiver<u64>) {
+        self.kept.lock().expect("no holder panics").insert(source.to_owned(), kept);
     }
 
     /// Records durably that a sink is about to commit the times from `lower` to before `upper`, and where the sources were
@@ -314,9 +323,32 @@ impl Journal {
         self.state.lock().await.write(Vec::new(), true).await
     }
 
-    /// Writes the bounds below a time and a further line, and waits until they are durable.
+    /// Waits until every source keeps what it handed over below a time.
+    async fn keep_below(&self, upper: Time) -> Result<(), JournalError> {
+        let mut waited = Vec::new();
+        for (source, kept) in &*self.kept.lock().expect("no holder panics") {
+            let pending = self.pending.lock().expect("no holder panics");
+            let below = pending.get(source).into_iter().flatten().take_while(|(time, _)| *time < upper);
+            let last = below.filter_map(|(_, position)| position.as_ref()).map(|position| position.offset).max();
+            waited.extend(last.map(|last| (source.clone(), last, kept.clone())));
+        }
+        for (source, last, mut kept) in waited {
+            if kept.wait_for(|kept| *kept >= last).await.is_err() {
+                return Err(JournalError {
+                    transient: false,
+                    place: format!("source `{source}`"),
+                    what: format!("it cannot keep what it has heard up to {last}, so nothing of that is stored"),
+                    remedy: "see the error of the source, and run the pipeline again: it goes on with what the disk has".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the bounds below a time and a further line, and waits until they are durable, and so is what the sources read there.
     async fn record(&self, upper: Time, line: Line) -> Result<tokio::sync::MutexGuard<'_, State>, JournalError> {
         let mut state = self.state.lock().await;
+        self.keep_below(upper).await?;
         let mut lines = Vec::new();
         for (source, pending) in &*self.pending.lock().expect("no holder panics") {
             let below = pending.iter().take_while(|(time, _)| *time < upper);
@@ -444,6 +476,33 @@ mod tests {
         journal.close(true).await.unwrap();
         let now = read(&settings).await;
         assert!(now.ended && now.bounds["a"].back() == Some(&(20, at(9))));
+    }
+
+    /// A source may hand over what it cannot yet be sure to keep: nothing that came of it is to be stored before.
+    #[tokio::test]
+    async fn nothing_is_intended_that_its_source_does_not_keep() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = settings(folder.path());
+        let journal = begin(&settings, History::default()).await;
+        let (keeps, kept) = watch::channel(2);
+        journal.follow("a", kept);
+        for (time, offset) in [(10, 2), (11, 3), (12, 5)] {
+            journal.bind("a", time, at(offset));
+        }
+        journal.intend("s", 0, 11).await.unwrap();
+        let mut waits = Box::pin(journal.intend("s", 11, 13));
+        for kept in [2, 3, 4] {
+            keeps.send_replace(kept);
+            assert!(futures::poll!(&mut waits).is_pending(), "frames up to {kept} are on disk, and 5 is not");
+            assert_eq!(read(&settings).await.bounds["a"], bounds(&[(10, at(2))]));
+        }
+        keeps.send_replace(7);
+        waits.await.unwrap();
+        assert_eq!(read(&settings).await.bounds["a"].back(), Some(&(12, at(5))));
+        journal.bind("a", 14, at(8));
+        drop(keeps);
+        let error = journal.checkpoint(15).await.unwrap_err();
+        assert!(!error.transient && error.to_string().contains("source `a`: it cannot keep what it has heard up to 8"), "{error}");
     }
 
     #[tokio::test]

@@ -20,10 +20,12 @@ use model::{Account, Kind, Lesson};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use storage::attempts::MayPass;
+use tokio::sync::watch;
 
 pub mod dialect;
 pub mod file;
 pub mod frames;
+mod listing;
 pub mod live;
 pub mod nats;
 pub mod simulator;
@@ -102,6 +104,12 @@ pub trait Reader: Send {
         None
     }
 
+    /// How far the source can hand the same over again after a crash of the machine, by the offsets of positions: what has come from
+    /// beyond must not be stored before. `None` where it always can.
+    fn kept(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
+
     /// Nothing before this position will be asked for again: everything that came from it is committed and the
     /// pipeline can be restored behind it. A broker may forget it.
     ///
@@ -122,7 +130,7 @@ pub struct Chunk {
     pub position: Position,
     /// Where the source misses records that may still come, event time does not go beyond this with these rows.
     pub hold: Option<model::time::Micros>,
-    /// What dialects learn with these rows, before those that follow.
+    /// What dialects learn with these rows, before those that follow: a chunk ends with the frame that teaches.
     pub lessons: Vec<Lesson>,
     /// What was lost in this chunk, each error naming the file or connection and the place.
     pub errors: Vec<SourceError>,

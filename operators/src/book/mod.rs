@@ -33,11 +33,12 @@ pub use operator::Books;
 use state::Limits;
 
 /// The kinds that the operator reads.
-const READS: [&str; 3] = ["book_delta", "book_snapshot", "quote"];
+const READS: [&str; 4] = ["book_delta", "book_snapshot", "quote", "gap"];
 
 /// Rebuilds each instrument's order book from deltas and snapshots, and gives its metrics, the events of its
 /// life (gaps and resyncs included) and, if asked, snapshots of it. Quotes of the venue among the inputs are
-/// compared with the book at the same update number.
+/// compared with the book at the same update number. Where a venue's changes have neither numbers nor checksums, `gap`s among the
+/// inputs say when some are missing.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Book {

@@ -128,6 +128,7 @@ impl Books {
             Row::Delta(delta) => kept.machine.delta(delta, self.plan.limits, &mut recorder),
             Row::Snapshot(snapshot) => kept.machine.snapshot(snapshot, &mut recorder),
             Row::Quote(quote) => kept.machine.quote(quote),
+            Row::Missing(cause) => kept.machine.missing(cause, &mut recorder),
             Row::Foreign => false,
         };
         self.awaiting.note(number, kept.due(&self.plan));

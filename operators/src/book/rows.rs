@@ -3,7 +3,7 @@
 use model::book::checksum::Checksum;
 use model::book::levels::Levels;
 use model::columns::{self, integer, number, numbers};
-use model::kinds::{BOOK_DELTA, BOOK_SNAPSHOT, BookDeltaRows, BookSnapshotRows, QuoteRows};
+use model::kinds::{BOOK_DELTA, BOOK_SNAPSHOT, BookDeltaRows, BookSnapshotRows, GAP, GapRows, QuoteRows};
 use model::{Batch, Origin};
 
 use super::oracle::Quote;
@@ -20,6 +20,8 @@ pub enum View<'a> {
     Snapshots(BookSnapshotRows<'a>),
     /// Of quotes.
     Quotes(QuoteRows<'a>),
+    /// Of what a source misses.
+    Gaps(GapRows<'a>),
 }
 
 /// A row for the state machine.
@@ -31,7 +33,9 @@ pub enum Row<'a> {
     Snapshot(Snapshot<'a>),
     /// The venue's best bid and ask.
     Quote(Quote),
-    /// Not meant for the book: a snapshot that a book made, a quote without a number.
+    /// Changes are missing before what follows.
+    Missing(Cause),
+    /// Not meant for the book: a snapshot that a book made, a quote without a number, missing trades.
     Foreign,
 }
 
@@ -44,6 +48,7 @@ impl<'a> View<'a> {
         Ok(match &batch.kind.name {
             name if *name == BOOK_DELTA.name => View::Deltas(BookDeltaRows::of(&batch.rows)?),
             name if *name == BOOK_SNAPSHOT.name => View::Snapshots(BookSnapshotRows::of(&batch.rows)?),
+            name if *name == GAP.name => View::Gaps(GapRows::of(&batch.rows)?),
             _ => View::Quotes(QuoteRows::of(&batch.rows)?),
         })
     }
@@ -88,6 +93,10 @@ impl<'a> View<'a> {
                     checksum,
                 })
             }
+            View::Gaps(rows) if columns::label(rows.channel, row) == Some("book") && columns::label(rows.event, row) == Some("found") => {
+                Row::Missing(cause)
+            }
+            View::Gaps(_) => Row::Foreign,
             View::Quotes(rows) => match integer(rows.sequence, row) {
                 None => Row::Foreign,
                 Some(sequence) => {

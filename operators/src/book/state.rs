@@ -14,7 +14,8 @@
 //! No I/O and no clock: what happens follows from the calls alone, and what follows is told to a [`Watch`].
 //! Deltas that wait are one unbroken chain (a gap in it throws away what came before, since no snapshot could
 //! bridge it), and they are bounded in number and bytes. Deltas without numbers cannot wait: where a venue numbers none, its
-//! stream begins with a snapshot and the order of its frames is the chain, which the venue's checksum holds together.
+//! stream begins with a snapshot and the order of its frames is the chain, which the venue's checksum holds together. Where there
+//! is none of these either, the source alone knows whether a change is missing, and tells.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -224,6 +225,8 @@ pub struct Machine {
     waiting_bytes: usize,
     /// An overflow of what waits was told since it began.
     overflowed: bool,
+    /// What the book was last made of had a checksum.
+    summed: bool,
     oracle: Oracle,
     tally: Tally,
 }
@@ -247,6 +250,7 @@ impl Default for Machine {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             overflowed: false,
+            summed: false,
             oracle: Oracle::default(),
             tally: Tally::default(),
         }
@@ -335,6 +339,21 @@ impl Machine {
             self.oracle.hold(quote);
         }
         ahead
+    }
+
+    /// Hears that changes are missing. Returns whether that was of use: a book whose changes have numbers or checksums notices by
+    /// itself, and knows better what it lacks.
+    pub fn missing(&mut self, cause: Cause, watch: &mut impl Watch) -> bool {
+        if self.book().is_none() || self.book.sequence.is_some() || self.summed {
+            return false;
+        }
+        watch.leaving(&self.book, None);
+        self.tally.gaps += 1;
+        self.give_up(cause, watch);
+        let detail = format_args!("changes are missing, says the source; the book is invalid until the next snapshot");
+        watch.happened(Happening { event: Event::Gap, cause, expected: None, sequence: None, detail });
+        self.phase = Phase::Buffering;
+        true
     }
 
     /// Passes over a delta that no snapshot can be followed by: what it changes is in the next snapshot.
@@ -511,6 +530,7 @@ impl Machine {
     /// Holds the book to the venue's checksum; gives it up where that is another's. Returns whether it still stands.
     fn hold_to(&mut self, checksum: Option<Checksum>, cause: Cause, watch: &mut impl Watch) -> bool {
         let checked = checksum.map_or(Ok(()), |checksum| checksum.check(&self.book.bids, &self.book.asks));
+        self.summed = checksum.is_some();
         let Err(Mismatch { expected, found }) = checked else { return true };
         watch.voided();
         self.give_up(cause, watch);

@@ -95,22 +95,26 @@ impl Rig {
     }
 
     /// A change without numbers.
-    fn change(&mut self, bids: &[(i128, i128)], asks: &[(i128, i128)], checksum: Checksum) -> bool {
+    fn change(&mut self, bids: &[(i128, i128)], asks: &[(i128, i128)], checksum: impl Into<Option<Checksum>>) -> bool {
         let ((bp, bs), (ap, az)): ((Vec<i128>, Vec<i128>), (Vec<i128>, Vec<i128>)) =
             (bids.iter().copied().unzip(), asks.iter().copied().unzip());
         let (bids, asks) = (Levels { prices: &bp, sizes: &bs }, Levels { prices: &ap, sizes: &az });
-        let delta = Delta { cause: cause(1), span: None, bids, asks, contracts: false, checksum: Some(checksum) };
+        let delta = Delta { cause: cause(1), span: None, bids, asks, contracts: false, checksum: checksum.into() };
         self.machine.delta(delta, LIMITS, &mut self.log)
     }
 
     /// A snapshot without a number.
-    fn whole(&mut self, bids: &[(i128, i128)], asks: &[(i128, i128)], depth: usize, checksum: Checksum) -> bool {
+    fn whole(&mut self, bids: &[(i128, i128)], asks: &[(i128, i128)], depth: usize, checksum: impl Into<Option<Checksum>>) -> bool {
         let ((bp, bs), (ap, az)): ((Vec<i128>, Vec<i128>), (Vec<i128>, Vec<i128>)) =
             (bids.iter().copied().unzip(), asks.iter().copied().unzip());
         let (bids, asks) = (Levels { prices: &bp, sizes: &bs }, Levels { prices: &ap, sizes: &az });
-        let (depth, checksum) = (Some(depth), Some(checksum));
+        let (depth, checksum) = (Some(depth), checksum.into());
         let snapshot = Snapshot { cause: cause(1), sequence: None, bids, asks, contracts: false, depth, checksum };
         self.machine.snapshot(snapshot, &mut self.log)
+    }
+
+    fn missing(&mut self) -> bool {
+        self.machine.missing(cause(1), &mut self.log)
     }
 
     fn quote(&mut self, sequence: i64, bid: (i128, i128), ask: (i128, i128)) -> bool {
@@ -452,6 +456,28 @@ fn a_book_without_numbers_begins_with_a_snapshot_and_ends_with_a_wrong_checksum(
     venue.apply(&Update { bid: false, price: 20, size: 3 });
     assert!(rig.whole(&[(11, 2), (10, 5)], &[(20, 4)], 2, venue.checksum()));
     assert_eq!((rig.machine.book().is_none(), rig.events()), (true, vec![Seed, Event::Checksum]));
+}
+
+#[test]
+fn a_book_without_numbers_and_checksums_is_given_up_where_the_source_misses_changes() {
+    let mut rig = Rig::default();
+    assert!(!rig.missing(), "there is no book");
+    assert!(rig.whole(&[(10, 5)], &[(20, 5)], 2, None));
+    assert!(rig.change(&[(11, 3)], &[], None));
+    assert!(rig.missing());
+    assert_eq!((rig.machine.book().is_none(), rig.events(), rig.machine.tally().gaps), (true, vec![Seed, Live, Gap], 1));
+    assert!(!rig.missing(), "that is known");
+    assert!(!rig.change(&[(12, 3)], &[], None), "a change is missing before it");
+    assert!(rig.whole(&[(12, 3)], &[(20, 5)], 2, None));
+    assert_eq!((rig.machine.phase(), rig.events()), (Phase::Seeded, vec![Seed]));
+    // Those that notice by themselves are not given up before they do.
+    let (mut numbered, mut summed, mut venue) = (Rig::default(), Rig::default(), Naive::default());
+    numbered.snapshot(7, &[(10, 1)], &[(20, 1)]);
+    venue.apply(&Update { bid: true, price: 10, size: 1 });
+    summed.whole(&[(10, 1)], &[], 2, venue.checksum());
+    for mut rig in [numbered, summed] {
+        assert!(!rig.missing() && rig.machine.book().is_some());
+    }
 }
 
 /// A book kept in the plainest way, told only what survives.

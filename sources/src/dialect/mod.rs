@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use model::dialect::{Dialect, FrameRef, Learn, Outcome, Records, Reject};
+use model::dialect::{Dialect, FrameRef, Learn, Listed, Outcome, Records, Reject};
 use model::instrument::Listing;
 
 pub mod binance;
@@ -40,7 +40,8 @@ use okx::Okx;
 struct Protocol {
     name: &'static str,
     make: fn(Arc<Instruments>) -> Box<dyn Dialect>,
-    instruments: fn(&[u8]) -> Result<Listings, String>,
+    /// The instruments of a listing, in its order.
+    instruments: fn(&[u8]) -> Result<Vec<Listed>, String>,
 }
 
 const PROTOCOLS: [Protocol; 15] = [
@@ -135,9 +136,6 @@ pub fn make(name: &str) -> Option<Box<dyn Learn>> {
 /// Instruments by the venue's own symbols.
 pub type Instruments = HashMap<Box<str>, Listing, ahash::RandomState>;
 
-/// Instruments of a listing, in its order.
-type Listings = Vec<(Box<str>, Listing)>;
-
 /// The dialects of a pipeline, with the listings that its sources know.
 #[derive(Clone, Debug, Default)]
 pub struct Dialects {
@@ -179,10 +177,15 @@ impl Dialect for Taught {
 }
 
 impl Learn for Taught {
-    fn learn(&mut self, listing: &[u8]) -> Result<(), String> {
-        Arc::make_mut(&mut self.listings).extend((self.protocol.instruments)(listing)?);
+    fn learn(&mut self, listing: &[u8]) -> Result<Vec<Listed>, String> {
+        let listed = (self.protocol.instruments)(listing)?;
+        self.recall(listed.clone());
+        Ok(listed)
+    }
+
+    fn recall(&mut self, listed: Vec<Listed>) {
+        Arc::make_mut(&mut self.listings).extend(listed);
         self.dialect = (self.protocol.make)(self.listings.clone());
-        Ok(())
     }
 }
 
@@ -190,11 +193,11 @@ impl Learn for Taught {
 ///
 /// # Errors
 /// As [`Dialects::learn`].
-pub fn instruments(dialect: &str, listing: &[u8]) -> Result<Vec<(Box<str>, Listing)>, String> {
+pub fn instruments(dialect: &str, listing: &[u8]) -> Result<Vec<Listed>, String> {
     read(dialect, listing).map(|(_, instruments)| instruments)
 }
 
-fn read(dialect: &str, listing: &[u8]) -> Result<(&'static str, Listings), String> {
+fn read(dialect: &str, listing: &[u8]) -> Result<(&'static str, Vec<Listed>), String> {
     let protocol = protocol(dialect).ok_or_else(|| format!("there is no dialect `{dialect}`"))?;
     Ok((protocol.name, (protocol.instruments)(listing)?))
 }

@@ -10,6 +10,7 @@
 //!   meant.
 //! - A position is the number of the last frame handed over together with the identity of the table. A table that is
 //!   gone, was made anew or ends before the position is an error with the way to go on.
+//! - A frame of a venue's listing teaches those behind it (see `listing`), as it did when it was heard.
 //! - The table is read at the version that it has when the source is opened, and the source ends with it.
 //!
 //! Files are read by a task of its own, a bounded number of batches ahead, so that what waits for the next chunk may be
@@ -59,7 +60,7 @@ pub struct Frames {
     /// Only frames that were received before this time, in RFC 3339.
     #[serde(default)]
     pub to: Option<String>,
-    /// Files with the venues' own listings of their instruments, by dialect, as for recorded files: e.g.
+    /// Files with the venues' own listings of their instruments, by dialect, where the capture has none of its own: e.g.
     /// `{ binance_spot = "exchangeInfo.json" }`.
     #[serde(default)]
     pub instruments: BTreeMap<String, PathBuf>,

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::merge::{Merge, numbers};
-use crate::{Chunk, Position, Reader, SourceError};
+use crate::{Chunk, Position, Reader, SourceError, listing};
 
 /// Batches that are read ahead.
 const AHEAD: usize = 4;
@@ -87,13 +87,22 @@ impl Reader for CaptureReader {
         if let Some(until) = until.filter(|_| count == 0) {
             return Err(self.unlike(until));
         }
+        let (count, lesson) = match listing::first(&rows.slice(0, count)) {
+            Some((row, lesson)) => (row + 1, Some(lesson)),
+            None => (count, None),
+        };
         if count < rows.num_rows() {
             self.waiting = Some(rows.slice(count, rows.num_rows() - count));
         }
         let rows = rows.slice(0, count);
         let last = numbers(&rows)[count - 1].cast_unsigned();
         (self.position.offset, self.position.frame) = (last, last);
-        Ok(Some(Chunk { batches: vec![(FRAME.clone(), rows)], position: self.position.clone(), ..Chunk::default() }))
+        Ok(Some(Chunk {
+            batches: vec![(FRAME.clone(), rows)],
+            position: self.position.clone(),
+            lessons: lesson.into_iter().collect(),
+            ..Chunk::default()
+        }))
     }
 
     fn share(&self) -> Option<f64> {

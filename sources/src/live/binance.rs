@@ -18,7 +18,7 @@ use model::instrument::Market as Traded;
 
 use super::cut;
 use super::follow::{self, Last, Trades};
-use super::venue::{Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, POLL, Poll, Protocol, Said, Tells, Venue, Wanted};
+use super::venue::{Ask, Channel, Filled, Hole, Instrument, Limits, Market, Order, Over, POLL, Poll, Protocol, Said, Tells, Venue, Wanted};
 use crate::dialect::binance::{Letters, Shape};
 use crate::dialect::fields::{Event, Fields};
 
@@ -245,7 +245,7 @@ impl Listener {
 }
 
 impl Protocol for Listener {
-    fn hear(&mut self, _line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         let Ok(shape) = self.fields.event(frame) else { return Said::Other };
         let event = Event { text: frame, fields: &self.fields };
         let number = |name| event.integer(name).ok().and_then(|number| u64::try_from(number).ok());
@@ -263,7 +263,7 @@ impl Protocol for Listener {
             State::Any => {}
             State::Trades(mut trades) => {
                 let Some(id) = number(self.number_of_trades().0) else { return Said::Data(channel) };
-                let heard = trades.hear(id, Last { number: id, time });
+                let heard = trades.hear(over, Last { number: id, time });
                 self.channels[channel].state = State::Trades(trades);
                 return heard.said(channel, false, orders);
             }
@@ -275,6 +275,10 @@ impl Protocol for Listener {
                     (Some(before), None) => (first <= before.number + 1 && last > before.number, Some((before, first - 1))),
                     (None, _) => (false, None),
                 };
+                // What is missing is still to come over the older connection.
+                if over.beside && missing.is_some() && !follows {
+                    return Said::Nothing;
+                }
                 book.last = Some(Last { number: last, time });
                 if !follows {
                     if let Some((before, until)) = missing {
@@ -342,6 +346,7 @@ impl Protocol for Listener {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{hear, hear_beside, words};
     use super::*;
     use model::instrument::{Listing, Right};
 
@@ -369,20 +374,6 @@ mod tests {
         Binance.protocol(market, &channels)
     }
 
-    fn hear(listener: &mut dyn Protocol, frame: &str) -> (Said, Vec<String>) {
-        let mut orders = Vec::new();
-        let said = listener.hear(1, frame.as_bytes(), &mut orders);
-        (said, orders.iter().map(words).collect())
-    }
-
-    fn words(order: &Order) -> String {
-        match order {
-            Order::Ask { ask, failed, .. } => format!("{} {} {failed}", ask.path, ask.topic),
-            Order::Gap { hole, .. } => format!("gap {:?}", hole.numbers),
-            other => format!("{other:?}"),
-        }
-    }
-
     fn depth(first: u64, last: u64, time: u64) -> String {
         format!(
             r#"{{"stream":"btcusdt@depth@100ms","data":{{"e":"depthUpdate","E":{time},"s":"BTCUSDT","U":{first},"u":{last},"b":[],"a":[]}}}}"#
@@ -394,8 +385,8 @@ mod tests {
     #[test]
     fn a_book_asks_for_a_snapshot_until_the_changes_continue_it() {
         let mut one = listener(&SPOT, &[("btcusdt@depth@100ms", Tells::Book)]);
-        assert_eq!(hear(&mut *one, &depth(11, 15, 1)), (Said::Data(0), vec![format!("{SNAPSHOT} 0")]));
-        assert_eq!(hear(&mut *one, &depth(16, 20, 2)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &depth(11, 15, 1)), (Said::Data(0), vec![format!("{SNAPSHOT} 0")]));
+        assert_eq!(hear(&mut *one, 1, &depth(16, 20, 2)), (Said::Data(0), vec![]));
         let ask = Ask { path: String::new(), topic: "BTCUSDT".to_owned(), weight: 250 };
         let answer = |one: &mut dyn Protocol, number: u64| {
             let mut orders = Vec::new();
@@ -404,18 +395,24 @@ mod tests {
         };
         assert_eq!(answer(&mut *one, 9), [format!("{SNAPSHOT} 1")], "older than the first change");
         // A hole while the snapshot is asked for: the next change is the first.
-        assert_eq!(hear(&mut *one, &depth(23, 24, 3)), (Said::Data(0), vec!["gap Some((21, 22))".to_owned()]));
+        assert_eq!(hear(&mut *one, 1, &depth(23, 24, 3)), (Said::Data(0), vec!["gap Some((21, 22)) 2000 3000".to_owned()]));
         assert_eq!(answer(&mut *one, 20), [format!("{SNAPSHOT} 1")], "older than the hole");
         assert_eq!(answer(&mut *one, 22), [""; 0]);
-        assert_eq!(hear(&mut *one, &depth(25, 30, 4)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &depth(25, 30, 4)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, 1, &depth(25, 30, 4)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &depth(25, 30, 4)), (Said::Nothing, vec![]));
+        let ahead = hear_beside(&mut *one, 2, &depth(32, 33, 5));
+        assert_eq!(ahead, (Said::Nothing, vec![]), "the older connection is still to tell what is before it");
         assert_eq!(
-            hear(&mut *one, &depth(32, 33, 5)),
-            (Said::Data(0), vec!["gap Some((31, 31))".to_owned(), format!("{SNAPSHOT} 0")]),
+            hear(&mut *one, 1, &depth(32, 33, 5)),
+            (Said::Data(0), vec!["gap Some((31, 31)) 4000 5000".to_owned(), format!("{SNAPSHOT} 0")]),
             "a hole"
         );
         assert_eq!(answer(&mut *one, 40), [""; 0]);
-        assert_eq!(hear(&mut *one, &depth(3, 4, 6)), (Said::Data(0), vec!["gap None".to_owned(), format!("{SNAPSHOT} 0")]), "counted anew");
+        assert_eq!(
+            hear(&mut *one, 1, &depth(3, 4, 6)),
+            (Said::Data(0), vec!["gap None 5000 6000".to_owned(), format!("{SNAPSHOT} 0")]),
+            "counted anew"
+        );
     }
 
     #[test]
@@ -423,9 +420,9 @@ mod tests {
         let trade =
             |id: u64, time: u64| format!(r#"{{"stream":"btcusdt@trade","data":{{"e":"trade","E":{time},"s":"BTCUSDT","t":{id}}}}}"#);
         let mut one = listener(&SPOT, &[("btcusdt@trade", Tells::Trades)]);
-        assert_eq!(hear(&mut *one, &trade(5, 1)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &trade(5, 1)), (Said::Nothing, vec![]));
-        assert_eq!(hear(&mut *one, &trade(2_507, 9)), (Said::Data(0), vec!["gap Some((6, 2506))".to_owned()]));
+        assert_eq!(hear(&mut *one, 1, &trade(5, 1)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &trade(5, 1)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, 1, &trade(2_507, 9)), (Said::Data(0), vec!["gap Some((6, 2506)) 1000 9000".to_owned()]));
         let hole = |first, last| Hole { numbers: Some((first, last)), since: 1_000, until: 9_000 };
         let ask = one.fill(0, &hole(6, 2_506)).unwrap();
         assert_eq!(ask.path, "/api/v3/historicalTrades?symbol=BTCUSDT&fromId=6&limit=1000");
@@ -442,29 +439,29 @@ mod tests {
             Filled { kept: part.as_bytes().to_vec().into(), rest: None, whole: true }
         );
         assert_eq!(one.filled(0, &hole(6, 1_005), short.as_bytes()), Filled { kept: short.as_bytes().into(), rest: None, whole: false });
-        assert_eq!(hear(&mut *one, &trade(2_506, 9)), (Said::Nothing, vec![]), "it is asked for already");
-        assert_eq!(hear(&mut *one, &trade(1, 10)), (Said::Data(0), vec![]), "counted anew");
+        assert_eq!(hear(&mut *one, 1, &trade(2_506, 9)), (Said::Nothing, vec![]), "it is asked for already");
+        assert_eq!(hear(&mut *one, 1, &trade(1, 10)), (Said::Data(0), vec![]), "counted anew");
     }
 
     #[test]
     fn what_an_earlier_run_heard_is_followed_on() {
         let trade = |id: u64| format!(r#"{{"stream":"btcusdt@trade","data":{{"e":"trade","E":{id},"s":"BTCUSDT","t":{id}}}}}"#);
         let mut one = listener(&SPOT, &[("btcusdt@trade", Tells::Trades), ("btcusdt@depth@100ms", Tells::Book)]);
-        hear(&mut *one, &trade(5));
-        hear(&mut *one, &depth(11, 15, 1));
+        hear(&mut *one, 1, &trade(5));
+        hear(&mut *one, 1, &depth(11, 15, 1));
         one.taken_over();
-        assert_eq!(hear(&mut *one, &trade(7)).1[0], "gap Some((6, 6))");
-        assert_eq!(hear(&mut *one, &depth(16, 20, 2)), (Said::Data(1), vec![format!("{SNAPSHOT} 0")]), "the other may not have come");
+        assert_eq!(hear(&mut *one, 1, &trade(7)).1[0], "gap Some((6, 6))");
+        assert_eq!(hear(&mut *one, 1, &depth(16, 20, 2)), (Said::Data(1), vec![format!("{SNAPSHOT} 0")]), "the other may not have come");
     }
 
     #[test]
     fn acknowledgements_and_refusals_are_told_apart() {
         let mut one = listener(&USDM, &[("btcusdt@aggTrade", Tells::Trades)]);
-        assert_eq!(hear(&mut *one, r#"{"result":null,"id":3}"#).0, Said::Subscribed(3));
-        assert_eq!(hear(&mut *one, r#"{"code":2,"msg":"Invalid request","id":3}"#).0, Said::Refused);
-        assert_eq!(hear(&mut *one, r#"{"error":{"code":2,"msg":"Invalid request"},"id":3}"#).0, Said::Refused);
-        assert_eq!(hear(&mut *one, r#"{"stream":"ethusdt@aggTrade","data":{"e":"aggTrade"}}"#).0, Said::Other);
-        assert_eq!(hear(&mut *one, "nonsense").0, Said::Other);
+        assert_eq!(hear(&mut *one, 1, r#"{"result":null,"id":3}"#).0, Said::Subscribed(3));
+        assert_eq!(hear(&mut *one, 1, r#"{"code":2,"msg":"Invalid request","id":3}"#).0, Said::Refused);
+        assert_eq!(hear(&mut *one, 1, r#"{"error":{"code":2,"msg":"Invalid request"},"id":3}"#).0, Said::Refused);
+        assert_eq!(hear(&mut *one, 1, r#"{"stream":"ethusdt@aggTrade","data":{"e":"aggTrade"}}"#).0, Said::Other);
+        assert_eq!(hear(&mut *one, 1, "nonsense").0, Said::Other);
     }
 
     #[test]
@@ -475,9 +472,9 @@ mod tests {
             )
         };
         let mut one = option_listener(&[Wanted::Trade]);
-        assert_eq!(hear(&mut *one, &trade(467, 1)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &trade(467, 1)), (Said::Nothing, vec![]), "two connections overlap");
-        assert_eq!(hear(&mut *one, &trade(471, 9)), (Said::Data(0), vec!["gap Some((468, 470))".to_owned()]));
+        assert_eq!(hear(&mut *one, 1, &trade(467, 1)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &trade(467, 1)), (Said::Nothing, vec![]), "two connections overlap");
+        assert_eq!(hear(&mut *one, 1, &trade(471, 9)), (Said::Data(0), vec!["gap Some((468, 470)) 1000 9000".to_owned()]));
         let hole = |first, last| Hole { numbers: Some((first, last)), since: 1_000, until: 9_000 };
         let ask = one.fill(0, &hole(468, 470)).unwrap();
         assert_eq!((ask.path.as_str(), ask.weight), ("/eapi/v1/trades?symbol=BTC-261030-85000-C&limit=500", 5));
@@ -492,7 +489,7 @@ mod tests {
         let (long, none) = (hole(468, 5_000), b"[]");
         assert_eq!(one.filled(0, &long, none), Filled { kept: b""[..].into(), rest: None, whole: false });
         one.taken_over();
-        assert_eq!(hear(&mut *one, &trade(473, 10)).1, ["gap Some((472, 472))"]);
+        assert_eq!(hear(&mut *one, 1, &trade(473, 10)).1, ["gap Some((472, 472)) 9000 10000"]);
     }
 
     #[test]
@@ -504,7 +501,7 @@ mod tests {
         };
         let snapshot = |failed: u32| format!("/eapi/v1/depth?symbol=BTC-261030-85000-C&limit=1000 BTC-261030-85000-C {failed}");
         let mut one = option_listener(&[Wanted::Book]);
-        assert_eq!(hear(&mut *one, &change(90, 100, 110, 1)), (Said::Data(0), vec![snapshot(0)]));
+        assert_eq!(hear(&mut *one, 1, &change(90, 100, 110, 1)), (Said::Data(0), vec![snapshot(0)]));
         let answer = |one: &mut dyn Protocol, number: u64| {
             let mut orders = Vec::new();
             let ask = Ask { path: String::new(), topic: "BTC-261030-85000-C".to_owned(), weight: 20 };
@@ -514,9 +511,12 @@ mod tests {
         };
         assert_eq!(answer(&mut *one, 95), [snapshot(1)], "older than the first change");
         assert_eq!(answer(&mut *one, 110), [""; 0]);
-        assert_eq!(hear(&mut *one, &change(110, 250, 260, 2)), (Said::Data(0), vec![]), "numbers between belong to other books");
-        assert_eq!(hear(&mut *one, &change(110, 250, 260, 2)), (Said::Nothing, vec![]));
-        assert_eq!(hear(&mut *one, &change(270, 300, 301, 3)), (Said::Data(0), vec!["gap Some((261, 270))".to_owned(), snapshot(0)]));
+        assert_eq!(hear(&mut *one, 1, &change(110, 250, 260, 2)), (Said::Data(0), vec![]), "numbers between belong to other books");
+        assert_eq!(hear(&mut *one, 1, &change(110, 250, 260, 2)), (Said::Nothing, vec![]));
+        assert_eq!(
+            hear(&mut *one, 1, &change(270, 300, 301, 3)),
+            (Said::Data(0), vec!["gap Some((261, 270)) 2000 3000".to_owned(), snapshot(0)])
+        );
     }
 
     #[test]
@@ -528,7 +528,7 @@ mod tests {
             (2, r#"{"stream":"btcusdt@openInterest@261030","data":[{"e":"openInterest","E":1,"s":"BTC-261030-85000-C","o":"1580.87"}]}"#),
             (3, r#"{"stream":"!optionSymbol","data":{"e":"optionSymbol","E":1,"s":"BTC-261127-90000-C","cs":"TRADING"}}"#),
         ] {
-            assert_eq!(hear(&mut *one, frame), (Said::Data(channel), vec![]));
+            assert_eq!(hear(&mut *one, 1, frame), (Said::Data(channel), vec![]));
         }
     }
 

@@ -24,7 +24,7 @@ use serde_json::json;
 use super::cut;
 use super::follow::{self, Chain, Last, Lately};
 use super::venue::{
-    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, POLL, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
+    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, Over, POLL, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
 };
 use crate::dialect::bybit::{Body, Envelope, Members, note};
 use crate::dialect::fields::{Event, Fields};
@@ -209,7 +209,6 @@ impl Venue for Bybit {
             market: *market,
             by_name,
             channels: channels.collect(),
-            lines: Vec::new(),
             outer: Fields::default(),
             inner: Fields::default(),
             element: Fields::default(),
@@ -237,8 +236,6 @@ struct Listener {
     market: Market,
     by_name: HashMap<Box<str>, usize, ahash::RandomState>,
     channels: Vec<Followed>,
-    /// Connections that have said something and are there.
-    lines: Vec<Line>,
     outer: Fields<Envelope>,
     inner: Fields<Members>,
     element: Fields<Members>,
@@ -268,9 +265,9 @@ struct Named {
 }
 
 impl Named {
-    /// Hears of a trade by a hash of its name. Whether it is new, and what is missing before it. `beside` says that an older
-    /// connection is there, too.
-    fn hear(&mut self, line: Line, hash: u64, time: Micros, beside: bool) -> (bool, Option<Hole>) {
+    /// Hears of a trade by a hash of its name. Whether it is new, and what is missing before it.
+    fn hear(&mut self, over: Over, hash: u64, time: Micros) -> (bool, Option<Hole>) {
+        let Over { line, beside } = over;
         let new = self.lately.is_new(hash);
         let mut missing = None;
         if line > self.line {
@@ -305,10 +302,9 @@ impl Named {
 
 impl Listener {
     /// Hears trades that stand in a list.
-    fn trades(&mut self, line: Line, channel: usize, frame: &[u8], list: Value, orders: &mut Vec<Order>) -> Said {
-        let Listener { channels, element, new, hasher, lines, .. } = self;
+    fn trades(&mut self, over: Over, channel: usize, frame: &[u8], list: Value, orders: &mut Vec<Order>) -> Said {
+        let Listener { channels, element, new, hasher, .. } = self;
         let State::Trades(named) = &mut channels[channel].state else { return Said::Data(channel) };
-        let beside = lines.iter().any(|other| *other < line);
         new.clear();
         let walk = Scanner::at(frame, list).array(|s| {
             let item = s.value()?;
@@ -323,7 +319,7 @@ impl Listener {
                 new.push(true);
                 return Ok(());
             };
-            let (is_new, missing) = named.hear(line, hasher.hash_one(name.of(frame)), time.saturating_mul(1_000), beside);
+            let (is_new, missing) = named.hear(over, hasher.hash_one(name.of(frame)), time.saturating_mul(1_000));
             new.push(is_new);
             orders.extend(missing.map(|hole| Order::Gap { channel, hole }));
             Ok(())
@@ -372,37 +368,28 @@ impl Listener {
 }
 
 impl Protocol for Listener {
-    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
-        if !self.lines.contains(&line) {
-            self.lines.push(line);
-        }
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         let Ok(body) = note(frame, &mut self.outer, &mut self.inner) else { return Said::Other };
         let outer = Event { text: frame, fields: &self.outer };
         let Some(topic) = outer.get("topic") else { return self.command(frame) };
         let name = std::str::from_utf8(topic.of(frame)).unwrap_or_default();
         let Some(&channel) = self.by_name.get(name) else { return Said::Other };
         match body {
-            Body::Value(list) if list.token == Token::Array => self.trades(line, channel, frame, list, orders),
-            Body::Object => self.book(line, channel, frame, orders),
+            Body::Value(list) if list.token == Token::Array => self.trades(over, channel, frame, list, orders),
+            Body::Object => self.book(over.line, channel, frame, orders),
             _ => Said::Data(channel),
         }
     }
 
     fn ended(&mut self, line: Line, orders: &mut Vec<Order>) {
-        self.lines.retain(|other| *other != line);
         for (channel, followed) in self.channels.iter_mut().enumerate() {
             if let State::Trades(named) = &mut followed.state
-                && !self.lines.iter().any(|other| *other < named.line)
+                && line < named.line
                 && let Some(hole) = named.doubtful.take()
             {
                 orders.push(Order::Gap { channel, hole });
             }
         }
-    }
-
-    fn taken_over(&mut self) {
-        // Books begin anew with the snapshots of the new connection; trades go on where they were.
-        self.lines.clear();
     }
 
     fn fill(&self, channel: usize, _hole: &Hole) -> Option<Ask> {
@@ -435,6 +422,7 @@ impl Protocol for Listener {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::{hear, hear_beside, words};
     use super::*;
     use model::instrument::Listing;
 
@@ -450,20 +438,6 @@ mod tests {
     /// What listens to the channels of an instrument, in this order.
     fn listener(market: &Market, instrument: &Instrument, wanted: &[Wanted]) -> Box<dyn Protocol> {
         Bybit.protocol(market, &wanted.iter().flat_map(|wanted| Bybit.channels(market, instrument, *wanted)).collect::<Vec<_>>())
-    }
-
-    fn words(order: &Order) -> String {
-        match order {
-            Order::Gap { hole, .. } => format!("gap {:?} {} {}", hole.numbers, hole.since, hole.until),
-            Order::Resubscribe { channel } => format!("resubscribe {channel}"),
-            other => format!("{other:?}"),
-        }
-    }
-
-    fn hear(listener: &mut dyn Protocol, line: Line, frame: &str) -> (Said, Vec<String>) {
-        let mut orders = Vec::new();
-        let said = listener.hear(line, frame.as_bytes(), &mut orders);
-        (said, orders.iter().map(words).collect())
     }
 
     fn ended(listener: &mut dyn Protocol, line: Line) -> Vec<String> {
@@ -569,19 +543,19 @@ mod tests {
         hear(&mut *one, 1, &trades(&[1, 2]));
         // The old one tells it first.
         assert_eq!(hear(&mut *one, 1, &trades(&[3])), DATA);
-        assert_eq!(hear(&mut *one, 2, &trades(&[3])), NOTHING);
+        assert_eq!(hear_beside(&mut *one, 2, &trades(&[3])), NOTHING);
         assert_eq!(ended(&mut *one, 1), [""; 0]);
         assert_eq!(hear(&mut *one, 2, &trades(&[4])), DATA);
         // The new one tells it first, and the old one comes to it.
-        assert_eq!(hear(&mut *one, 3, &trades(&[6])), DATA);
+        assert_eq!(hear_beside(&mut *one, 3, &trades(&[6])), DATA);
         assert_eq!(hear(&mut *one, 2, &trades(&[5, 6])), (Said::Part(0, trades(&[5]).into_bytes()), vec![]));
         assert_eq!(ended(&mut *one, 2), [""; 0]);
         // The new one tells it first, and the old one ends before it comes to it.
-        assert_eq!(hear(&mut *one, 4, &trades(&[9])), DATA);
+        assert_eq!(hear_beside(&mut *one, 4, &trades(&[9])), DATA);
         assert_eq!(hear(&mut *one, 3, &trades(&[7])), DATA);
         assert_eq!(ended(&mut *one, 3), ["gap None 7000 9000"]);
         // The new one ends, and the old one comes to what it told.
-        assert_eq!(hear(&mut *one, 5, &trades(&[10])), DATA);
+        assert_eq!(hear_beside(&mut *one, 5, &trades(&[10])), DATA);
         assert_eq!(ended(&mut *one, 5), [""; 0]);
         assert_eq!(hear(&mut *one, 4, &trades(&[10, 11])).0, Said::Part(0, trades(&[11]).into_bytes()));
         assert_eq!(ended(&mut *one, 4), [""; 0]);

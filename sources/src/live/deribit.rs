@@ -12,6 +12,7 @@
 //!
 //! Sources: the page on Deribit in the manual, section "Live".
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -23,7 +24,7 @@ use serde_json::json;
 use super::cut;
 use super::follow::{self, Chain, Heard, Last, Trades};
 use super::venue::{
-    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
+    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, Over, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
 };
 use crate::dialect::deribit::{Envelope, FIGURES, Names, note};
 use crate::dialect::fields::{Event, Fields};
@@ -85,6 +86,13 @@ fn message(method: &str, channels: &[Channel], number: u64) -> String {
 #[derive(Deserialize)]
 struct Outcome {
     error: Option<Complaint>,
+}
+
+/// What acknowledges a subscription: its channels.
+#[derive(Deserialize)]
+struct Acknowledged<'a> {
+    #[serde(borrow)]
+    result: Vec<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -222,7 +230,7 @@ fn last(object: Event<'_, Names>, name: &'static str) -> Option<Last> {
 
 impl Listener {
     /// Hears trades that stand in a list.
-    fn trades(&mut self, channel: usize, frame: &[u8], list: Value, orders: &mut Vec<Order>) -> Said {
+    fn trades(&mut self, over: Over, channel: usize, frame: &[u8], list: Value, orders: &mut Vec<Order>) -> Said {
         let Listener { channels, inner, trades, new, .. } = self;
         let State::Trades(followed) = &mut channels[channel].state else { return Said::Data(channel) };
         trades.clear();
@@ -244,7 +252,7 @@ impl Listener {
         // Oldest first, however they stand there.
         trades.sort_unstable_by_key(|(trade, _)| trade.number);
         for (trade, place) in trades {
-            match followed.hear(trade.number, *trade) {
+            match followed.hear(over, *trade) {
                 Heard::New => {}
                 Heard::Again => new[*place] = false,
                 Heard::Behind(hole) => orders.push(Order::Gap { channel, hole }),
@@ -271,17 +279,22 @@ impl Listener {
         if outer.get("error").is_some() {
             return Said::Refused;
         }
-        // It lists the channels, but leaves those out whose instrument has expired: they must not keep the others from being heard.
-        match outer.integer("id").ok().and_then(|number| u64::try_from(number).ok()) {
-            Some(0) => Said::Nothing,
-            Some(number) => Said::Subscribed(number),
-            None => Said::Other,
+        let Some(number) = outer.integer("id").ok().and_then(|number| u64::try_from(number).ok()) else { return Said::Other };
+        if number == 0 {
+            return Said::Nothing;
+        }
+        // It leaves out channels whose instrument has expired.
+        match serde_json::from_slice(frame) {
+            Ok(Acknowledged { result }) => {
+                Said::Partly(number, result.iter().filter_map(|name| self.by_name.get(&**name).copied()).collect())
+            }
+            Err(_) => Said::Subscribed(number),
         }
     }
 }
 
 impl Protocol for Listener {
-    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         let Ok(object) = note(frame, &mut self.outer, &mut self.inner) else { return Said::Other };
         let outer = Event { text: frame, fields: &self.outer };
         let Some(method) = outer.get("method") else { return self.command(frame) };
@@ -294,14 +307,10 @@ impl Protocol for Listener {
         let name = outer.get("channel").and_then(|channel| std::str::from_utf8(channel.of(frame)).ok());
         let Some(&channel) = name.and_then(|name| self.by_name.get(name)) else { return Said::Other };
         match outer.get("data") {
-            Some(list) if list.token == Token::Array => self.trades(channel, frame, list, orders),
-            None if object => self.book(line, channel, frame, orders),
+            Some(list) if list.token == Token::Array => self.trades(over, channel, frame, list, orders),
+            None if object => self.book(over.line, channel, frame, orders),
             _ => Said::Data(channel),
         }
-    }
-
-    fn taken_over(&mut self) {
-        // Books begin anew with the snapshots of the new connection; trades go on where they were.
     }
 
     fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
@@ -325,6 +334,7 @@ fn part(hole: &Hole) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::hear;
     use super::*;
     use model::instrument::Listing;
 
@@ -345,18 +355,6 @@ mod tests {
     fn listener(wanted: &[Wanted]) -> Box<dyn Protocol> {
         let all: Vec<Channel> = wanted.iter().flat_map(|wanted| channels(&FUTURE, &perpetual(), *wanted)).collect();
         Deribit.protocol(&FUTURE, &all)
-    }
-
-    fn hear(listener: &mut dyn Protocol, line: Line, frame: &str) -> (Said, Vec<String>) {
-        let mut orders = Vec::new();
-        let said = listener.hear(line, frame.as_bytes(), &mut orders);
-        let words = |order: &Order| match order {
-            Order::Gap { hole, .. } => format!("gap {:?} {} {}", hole.numbers, hole.since, hole.until),
-            Order::Resubscribe { channel } => format!("resubscribe {channel}"),
-            Order::Say(text) => format!("say {text}"),
-            other => format!("{other:?}"),
-        };
-        (said, orders.iter().map(words).collect())
     }
 
     /// A notification of trades, each with its number as time.
@@ -495,8 +493,12 @@ mod tests {
     fn acknowledgements_and_refusals_are_told_apart() {
         let mut one = listener(&[Wanted::Trade, Wanted::Quote, Wanted::MarkPrice, Wanted::VenueStatus]);
         for (frame, said) in [
-            (r#"{"jsonrpc":"2.0","id":3,"result":["trades.BTC_USDC-PERPETUAL.100ms"],"usIn":1,"usOut":2,"usDiff":1}"#, Said::Subscribed(3)),
-            (r#"{"jsonrpc":"2.0","id":4,"result":[],"usIn":1,"usOut":2,"usDiff":1,"testnet":false}"#, Said::Subscribed(4)),
+            (
+                r#"{"jsonrpc":"2.0","id":3,"result":["trades.BTC_USDC-PERPETUAL.100ms"],"usIn":1,"usOut":2,"usDiff":1}"#,
+                Said::Partly(3, vec![0]),
+            ),
+            (r#"{"jsonrpc":"2.0","id":4,"result":[],"usIn":1,"usOut":2,"usDiff":1,"testnet":false}"#, Said::Partly(4, vec![])),
+            (r#"{"jsonrpc":"2.0","id":5,"result":"ok","usIn":1,"usOut":2,"usDiff":1}"#, Said::Subscribed(5)),
             (
                 r#"{"jsonrpc":"2.0","id":3,"error":{"code":13778,"message":"raw_subscriptions_not_available_for_unauthorized"}}"#,
                 Said::Refused,

@@ -2,7 +2,7 @@
 //!
 //! - A channel is followed by what it tells ([`State`]).
 //! - [`Trades`] have ascending numbers without holes. A smaller number at a later time says that the venue has begun to count
-//!   anew.
+//!   anew. While two connections tell the same, the newer one may be ahead: what would leave a hole there is left to the older one.
 //! - A [`Chain`] is a book whose subscription begins with a snapshot. Each change continues the one before it, by its number.
 //!   A book follows one connection: where another takes its place, it changes over with the snapshot that begins it there, so
 //!   changes of both never mix.
@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use ahash::HashSet;
 use model::time::Micros;
 
-use super::venue::{Hole, Line, Order, Said, Tells};
+use super::venue::{Hole, Line, Order, Over, Said, Tells};
 
 /// How far a channel has come, whose trades are followed by `T` and whose book by `B`.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl<T: Default, B: Default> State<T, B> {
 pub(super) enum Heard {
     /// It continues it.
     New,
-    /// It was there.
+    /// It was there, or comes in its turn over another connection.
     Again,
     /// It is new, and something before it is missing.
     Behind(Hole),
@@ -75,19 +75,21 @@ pub(super) struct Trades {
 }
 
 impl Trades {
-    /// Hears of trades up to a number that continue each other, oldest first.
-    pub(super) fn hear(&mut self, first: u64, last: Last) -> Heard {
-        let before = self.last;
-        if before.is_some_and(|before| last.number <= before.number && last.time <= before.time) {
+    /// Hears of a trade.
+    pub(super) fn hear(&mut self, over: Over, trade: Last) -> Heard {
+        let Some(before) = self.last else {
+            self.last = Some(trade);
+            return Heard::New;
+        };
+        let skips = trade.number > before.number + 1;
+        if (trade.number <= before.number && trade.time <= before.time) || (skips && over.beside) {
             return Heard::Again;
         }
-        self.last = Some(last);
-        match before {
-            Some(before) if first > before.number + 1 => {
-                Heard::Behind(Hole { numbers: Some((before.number + 1, first - 1)), since: before.time, until: last.time })
-            }
-            _ => Heard::New,
+        self.last = Some(trade);
+        if skips {
+            return Heard::Behind(Hole { numbers: Some((before.number + 1, trade.number - 1)), since: before.time, until: trade.time });
         }
+        Heard::New
     }
 }
 
@@ -154,6 +156,8 @@ impl Lately {
 mod tests {
     use super::*;
 
+    const ALONE: Over = Over { line: 1, beside: false };
+
     fn at(number: u64, time: Micros) -> Last {
         Last { number, time }
     }
@@ -165,12 +169,29 @@ mod tests {
     #[test]
     fn missing_trades_are_noticed_once() {
         let mut trades = Trades::default();
-        assert_eq!(trades.hear(5, at(5, 1)), Heard::New);
-        assert_eq!(trades.hear(5, at(5, 1)), Heard::Again);
-        assert_eq!(trades.hear(6, at(8, 2)), Heard::New);
-        assert_eq!(trades.hear(10, at(12, 5)), hole(9, 9, 2, 5));
-        assert_eq!(trades.hear(9, at(9, 5)), Heard::Again, "it is asked for already");
-        assert_eq!(trades.hear(1, at(1, 9)), Heard::New, "counted anew");
+        assert_eq!(trades.hear(ALONE, at(5, 1)), Heard::New);
+        assert_eq!(trades.hear(ALONE, at(5, 1)), Heard::Again);
+        assert_eq!(trades.hear(ALONE, at(6, 2)), Heard::New);
+        assert_eq!(trades.hear(ALONE, at(9, 5)), hole(7, 8, 2, 5));
+        assert_eq!(trades.hear(ALONE, at(8, 5)), Heard::Again, "it is asked for already");
+        assert_eq!(trades.hear(ALONE, at(1, 9)), Heard::New, "counted anew");
+    }
+
+    #[test]
+    fn a_connection_that_is_ahead_of_the_one_it_replaces_leaves_no_hole() {
+        let newer = Over { line: 2, beside: true };
+        let mut trades = Trades::default();
+        assert_eq!(trades.hear(ALONE, at(5, 1)), Heard::New);
+        assert_eq!(trades.hear(newer, at(7, 3)), Heard::Again, "the older one is still to tell what is before it");
+        assert_eq!(trades.hear(ALONE, at(6, 2)), Heard::New);
+        assert_eq!(trades.hear(newer, at(8, 4)), Heard::Again);
+        assert_eq!(trades.hear(ALONE, at(7, 3)), Heard::New);
+        assert_eq!(trades.hear(ALONE, at(8, 4)), Heard::New);
+        assert_eq!(trades.hear(newer, at(9, 5)), Heard::New, "it continues what is there");
+        assert_eq!(trades.hear(ALONE, at(9, 5)), Heard::Again);
+        assert_eq!(trades.hear(newer, at(11, 7)), Heard::Again);
+        let alone = Over { beside: false, ..newer };
+        assert_eq!(trades.hear(alone, at(12, 8)), hole(10, 11, 5, 8), "the older one has ended before it came so far");
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! One source a venue, all alike: its options say which markets, instruments and kinds are wanted, the venue's own listing says
 //! which instruments there are, its `Venue` which channels tell of them. What makes the promises hold:
 //!
-//! - **Nothing heard is lost.** Every frame is on disk (`spool`) before the runtime sees it, and stays there until what came
-//!   from it is stored. The source is replayable like a file: killed at any moment it goes on behind the last frame settled, and
-//!   frames that came and were not read are read then. A pipeline that is slow makes the spool grow and not the venue wait.
+//! - **Nothing heard is lost.** Every frame is written down (`spool`) before the runtime sees it, is on disk before what came from
+//!   it is stored, and stays there until a checkpoint is behind that. The source is replayable like a file: killed at any moment
+//!   it goes on behind the last frame settled, and frames that came and were not read are read then. A pipeline that is slow
+//!   makes the spool grow and not the venue wait.
 //! - **What was not heard is noticed.** The numbers of the venue are followed on every channel as frames come; a hole is told
 //!   (`gaps`) and filled over REST where the venue can, a book that lost a change gets a new snapshot (`venue::Protocol`).
 //!   Event time waits for what fills a hole.
@@ -53,6 +54,8 @@ mod reader;
 mod rest;
 mod socket;
 mod spool;
+#[cfg(test)]
+mod testing;
 mod venue;
 mod witness;
 
@@ -62,9 +65,9 @@ use gaps::Holds;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
 use socket::Shard;
-use spool::{Batch, Cursor, Heard, Spool, Tail, Writer};
+use spool::{Batch, Cursor, Heard, Keeper, Spool, Tail, Writer};
 pub use venue::Wanted;
-use venue::{Instrument, Market, Venue};
+use venue::{Instrument, Market, Over, Venue};
 
 use crate::dialect::{self, Dialects};
 use crate::{Clock, OpenSource, Position, Reader, Source, SourceError};
@@ -342,10 +345,12 @@ impl Source for Live {
             remedy: "see whether the data folder may be written and the disk has room".into(),
         })?;
         let (out, inbox) = inbox::inbox();
-        let (writer, tail) = (spool.writer, spool.tail);
+        let Spool { writer, keeper, identity, tail, kept } = spool;
         let (account, place) = (cx.account.clone(), folder.display().to_string());
         let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, &inbox, &account, &place));
-        writes.map_err(|error| self.wants.unable(error.to_string(), "see how many threads the system allows"))?;
+        let (account, place) = (cx.account.clone(), folder.display().to_string());
+        let keeps = thread::Builder::new().name("spool disk".into()).spawn(move || keep(keeper, &account, &place));
+        writes.and(keeps).map_err(|error| self.wants.unable(error.to_string(), "see how many threads the system allows"))?;
         let connections = Arc::new(AtomicU32::new(0));
         let of_market = |(market, Asked { rest, .. }): (&Market, &Asked)| Coverage::new(&self.wants, market, rest, &cx, &out, &connections);
         let mut coverages: Vec<Coverage> = self.wants.markets.iter().zip(asked).map(of_market).collect();
@@ -365,7 +370,8 @@ impl Source for Live {
         }
         let (listed, told) = mpsc::unbounded_channel();
         listening.spawn(coverage::extend(coverages, told));
-        Ok(Box::new(LiveReader::open(&folder, spool.identity, cx.from, holds, &cx.node, tail, Listeners { listed, _tasks: listening })?))
+        let listeners = Listeners { listed, _tasks: listening };
+        Ok(Box::new(LiveReader::open(&folder, identity, cx.from, holds, &cx.node, (tail, kept), listeners)?))
     }
 }
 
@@ -472,7 +478,7 @@ fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail, from: Option<&P
         let of_channel = |shard: &Shard| heard.topic.is_empty() || shard.topics.iter().any(|topic| topic == heard.topic);
         let listens = |Recovering { shard, .. }: &&mut Recovering| shard.market.dialect == heard.dialect && of_channel(shard);
         for Recovering { protocol, .. } in shards.iter_mut().filter(listens) {
-            protocol.hear(0, heard.payload, &mut orders);
+            protocol.hear(Over { line: 0, beside: false }, heard.payload, &mut orders);
             orders.clear();
         }
     };
@@ -486,6 +492,14 @@ fn recover(shards: &mut [Recovering], folder: &Path, tail: Tail, from: Option<&P
     let mut given_up = Batch::default();
     holds.give_up(|market, name| shards.iter().any(|recovering| listens(&recovering.shard, market, name)), &mut given_up);
     Ok(Recovered { holds: before, given_up })
+}
+
+/// Waits for the disk to have what is written.
+fn keep(keeper: Keeper, account: &Account, place: &str) {
+    if let Err(error) = keeper.run() {
+        tracing::error!(place, "the disk does not keep what was heard: {error}");
+        account.error(format!("{place}: the disk does not keep what was heard: {error}"));
+    }
 }
 
 /// Writes what comes to the spool, as much at once as there is, until nothing comes any more.

@@ -23,7 +23,7 @@ use serde_json::{Value as Json, json};
 use super::cut;
 use super::follow::{self, Chain, Heard, Last, Trades};
 use super::venue::{
-    Ask, Channel, Filled, Hole, Instrument, Limits, Line, Market, Order, POLL, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
+    Ask, Channel, Filled, Hole, Instrument, Limits, Market, Order, Over, POLL, Poll, Protocol, Said, Tells, Venue, Verdict, Wanted,
 };
 use super::witness::Witness;
 use crate::dialect::digits;
@@ -303,7 +303,7 @@ impl Listener {
 }
 
 impl Protocol for Listener {
-    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         // The answer to a ping is no JSON.
         if frame == b"pong" {
             return Said::Nothing;
@@ -325,16 +325,16 @@ impl Protocol for Listener {
         let heard = match state {
             State::Any => Heard::New,
             State::Trades(trades) => match number("tradeId") {
-                Some(id) => trades.hear(id, Last { number: id, time }),
+                Some(id) => trades.hear(over, Last { number: id, time }),
                 None => Heard::New,
             },
             State::Book(book) => {
                 let heard = match (number("seqId"), number("prevSeqId")) {
-                    (Some(last), Some(previous)) => book.chain.change(line, previous, Last { number: last, time }),
+                    (Some(last), Some(previous)) => book.chain.change(over.line, previous, Last { number: last, time }),
                     // A snapshot continues nothing: −1.
                     (Some(last), None) => {
                         book.summed = digits("checksum").is_some_and(|sum| sum != 0);
-                        book.chain.snapshot(line, Last { number: last, time })
+                        book.chain.snapshot(over.line, Last { number: last, time })
                     }
                     (None, _) => Heard::New,
                 };
@@ -348,10 +348,6 @@ impl Protocol for Listener {
             }
         };
         heard.said(channel, anew, orders)
-    }
-
-    fn taken_over(&mut self) {
-        // Books begin anew with the snapshots of the new connection; trades go on where they were.
     }
 
     fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
@@ -375,6 +371,7 @@ fn part(hole: &Hole) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::hear;
     use super::*;
     use model::instrument::Listing;
 
@@ -391,21 +388,6 @@ mod tests {
     fn listener(market: &Market, instrument: &Instrument, wanted: &[Wanted]) -> Box<dyn Protocol> {
         let channels = |wanted: &Wanted| [Okx.channels(market, instrument, *wanted), Okx.market_channels(market, *wanted)].concat();
         Okx.protocol(market, &wanted.iter().flat_map(channels).collect::<Vec<_>>())
-    }
-
-    fn hear_over(listener: &mut dyn Protocol, line: Line, frame: &str) -> (Said, Vec<String>) {
-        let mut orders = Vec::new();
-        let said = listener.hear(line, frame.as_bytes(), &mut orders);
-        let words = |order: &Order| match order {
-            Order::Gap { hole, .. } => format!("gap {:?} {} {}", hole.numbers, hole.since, hole.until),
-            Order::Resubscribe { channel } => format!("resubscribe {channel}"),
-            other => format!("{other:?}"),
-        };
-        (said, orders.iter().map(words).collect())
-    }
-
-    fn hear(listener: &mut dyn Protocol, frame: &str) -> (Said, Vec<String>) {
-        hear_over(listener, 1, frame)
     }
 
     fn trade(id: u64, time: u64) -> String {
@@ -431,43 +413,43 @@ mod tests {
     #[test]
     fn a_book_is_subscribed_to_anew_where_a_change_is_missing() {
         let mut one = listener(&SWAP, &swap(), &[Wanted::Book]);
-        assert_eq!(hear(&mut *one, &change(5, 6, 1)), (Said::Nothing, vec![]), "it has not begun");
-        assert_eq!(hear(&mut *one, &snapshot(10, 1)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &change(10, 15, 2)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &change(10, 15, 2)), (Said::Nothing, vec![]));
-        assert_eq!(hear(&mut *one, &change(15, 15, 3)), (Said::Data(0), vec![]), "nothing has changed");
-        assert_eq!(hear(&mut *one, &change(15, 3, 4)), (Said::Data(0), vec![]), "the venue counts anew");
-        assert_eq!(hear(&mut *one, &change(3, 5, 5)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(5, 6, 1)), (Said::Nothing, vec![]), "it has not begun");
+        assert_eq!(hear(&mut *one, 1, &snapshot(10, 1)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(10, 15, 2)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(10, 15, 2)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(15, 15, 3)), (Said::Data(0), vec![]), "nothing has changed");
+        assert_eq!(hear(&mut *one, 1, &change(15, 3, 4)), (Said::Data(0), vec![]), "the venue counts anew");
+        assert_eq!(hear(&mut *one, 1, &change(3, 5, 5)), (Said::Data(0), vec![]));
         let hole = vec!["gap Some((6, 8)) 5000 6000".to_owned(), "resubscribe 0".to_owned()];
-        assert_eq!(hear(&mut *one, &change(8, 9, 6)), (Said::Data(0), hole));
-        assert_eq!(hear(&mut *one, &change(5, 8, 6)), (Said::Nothing, vec![]), "it comes too late");
-        assert_eq!(hear(&mut *one, &change(11, 12, 7)), (Said::Data(0), vec![]), "it is known that it is broken");
-        assert_eq!(hear(&mut *one, &snapshot(12, 8)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &change(12, 14, 9)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(8, 9, 6)), (Said::Data(0), hole));
+        assert_eq!(hear(&mut *one, 1, &change(5, 8, 6)), (Said::Nothing, vec![]), "it comes too late");
+        assert_eq!(hear(&mut *one, 1, &change(11, 12, 7)), (Said::Data(0), vec![]), "it is known that it is broken");
+        assert_eq!(hear(&mut *one, 1, &snapshot(12, 8)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(12, 14, 9)), (Said::Data(0), vec![]));
     }
 
     #[test]
     fn a_book_changes_over_to_the_connection_that_begins_it() {
         let mut one = listener(&SWAP, &swap(), &[Wanted::Book]);
-        hear_over(&mut *one, 1, &snapshot(10, 1));
-        assert_eq!(hear_over(&mut *one, 2, &change(10, 12, 2)), (Said::Nothing, vec![]));
-        assert_eq!(hear_over(&mut *one, 1, &change(10, 12, 2)), (Said::Data(0), vec![]));
-        assert_eq!(hear_over(&mut *one, 2, &snapshot(12, 2)), (Said::Data(0), vec![]));
-        assert_eq!(hear_over(&mut *one, 1, &change(12, 14, 3)), (Said::Nothing, vec![]));
-        assert_eq!(hear_over(&mut *one, 2, &change(12, 14, 3)), (Said::Data(0), vec![]));
-        assert_eq!(hear_over(&mut *one, 1, &snapshot(14, 3)), (Said::Nothing, vec![]));
-        assert_eq!(hear_over(&mut *one, 2, &change(14, 15, 4)), (Said::Data(0), vec![]));
+        hear(&mut *one, 1, &snapshot(10, 1));
+        assert_eq!(hear(&mut *one, 2, &change(10, 12, 2)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(10, 12, 2)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 2, &snapshot(12, 2)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &change(12, 14, 3)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, 2, &change(12, 14, 3)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &snapshot(14, 3)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, 2, &change(14, 15, 4)), (Said::Data(0), vec![]));
     }
 
     #[test]
     fn missing_trades_are_asked_for_backwards_part_by_part() {
         let mut one = listener(&SWAP, &swap(), &[Wanted::Trade]);
-        assert_eq!(hear(&mut *one, &trade(5, 1)), (Said::Data(0), vec![]));
-        assert_eq!(hear_over(&mut *one, 2, &trade(5, 1)), (Said::Nothing, vec![]), "two connections overlap");
-        assert_eq!(hear_over(&mut *one, 2, &trade(6, 1)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &trade(6, 1)), (Said::Nothing, vec![]));
-        assert_eq!(hear(&mut *one, &trade(257, 9)), (Said::Data(0), vec!["gap Some((7, 256)) 1000 9000".to_owned()]));
-        assert_eq!(hear(&mut *one, &trade(256, 9)), (Said::Nothing, vec![]), "it is asked for already");
+        assert_eq!(hear(&mut *one, 1, &trade(5, 1)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 2, &trade(5, 1)), (Said::Nothing, vec![]), "two connections overlap");
+        assert_eq!(hear(&mut *one, 2, &trade(6, 1)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &trade(6, 1)), (Said::Nothing, vec![]));
+        assert_eq!(hear(&mut *one, 1, &trade(257, 9)), (Said::Data(0), vec!["gap Some((7, 256)) 1000 9000".to_owned()]));
+        assert_eq!(hear(&mut *one, 1, &trade(256, 9)), (Said::Nothing, vec![]), "it is asked for already");
         let hole = |first, last| Hole { numbers: Some((first, last)), since: 1_000, until: 9_000 };
         let ask = one.fill(0, &hole(7, 256)).unwrap();
         assert_eq!(ask.path, "/api/v5/market/history-trades?instId=BTC-USDT-SWAP&type=1&after=257&limit=100");
@@ -485,18 +467,18 @@ mod tests {
         assert_eq!(cut, Filled { kept: part.as_bytes().to_vec().into(), rest: None, whole: true });
         assert_eq!(one.filled(0, &hole(7, 256), short.as_bytes()), Filled { kept: short.as_bytes().into(), rest, whole: false });
         assert_eq!(one.filled(0, &hole(7, 256), none.as_bytes()), Filled { kept: b""[..].into(), rest: None, whole: false });
-        assert_eq!(hear(&mut *one, &trade(1, 10)), (Said::Data(0), vec![]), "counted anew");
+        assert_eq!(hear(&mut *one, 1, &trade(1, 10)), (Said::Data(0), vec![]), "counted anew");
     }
 
     #[test]
     fn what_an_earlier_run_heard_is_followed_on() {
         let mut one = listener(&SWAP, &swap(), &[Wanted::Trade, Wanted::Book]);
-        hear_over(&mut *one, 0, &trade(5, 1));
-        hear_over(&mut *one, 0, &snapshot(10, 1));
+        hear(&mut *one, 0, &trade(5, 1));
+        hear(&mut *one, 0, &snapshot(10, 1));
         one.taken_over();
-        assert_eq!(hear(&mut *one, &trade(7, 2)).1, ["gap Some((6, 6)) 1000 2000"]);
-        assert_eq!(hear(&mut *one, &change(10, 11, 2)), (Said::Nothing, vec![]), "it has not begun");
-        assert_eq!(hear(&mut *one, &snapshot(9, 2)), (Said::Data(1), vec![]));
+        assert_eq!(hear(&mut *one, 1, &trade(7, 2)).1, ["gap Some((6, 6)) 1000 2000"]);
+        assert_eq!(hear(&mut *one, 1, &change(10, 11, 2)), (Said::Nothing, vec![]), "it has not begun");
+        assert_eq!(hear(&mut *one, 1, &snapshot(9, 2)), (Said::Data(1), vec![]));
     }
 
     #[test]
@@ -507,17 +489,17 @@ mod tests {
                 r#"{{"arg":{{"channel":"option-trades","instType":"OPTION","instFamily":"BTC-USD"}},"data":[{{"instId":"BTC-USD-240628-60000-C","tradeId":"{id}","px":"0.04","sz":"2","side":"sell","ts":"{id}"}}]}}"#
             )
         };
-        assert_eq!(hear(&mut *one, &trade(38)), (Said::Data(0), vec![]));
-        assert_eq!(hear(&mut *one, &trade(40)).1, ["gap Some((39, 39)) 38000 40000"]);
+        assert_eq!(hear(&mut *one, 1, &trade(38)), (Said::Data(0), vec![]));
+        assert_eq!(hear(&mut *one, 1, &trade(40)).1, ["gap Some((39, 39)) 38000 40000"]);
         let acknowledged =
             r#"{"event":"subscribe","arg":{"channel":"option-trades","instType":"OPTION","instId":"BTC-USD-240628-60000-C"},"connId":"a"}"#;
-        assert_eq!(hear(&mut *one, acknowledged).0, Said::Listening(vec![0]));
+        assert_eq!(hear(&mut *one, 1, acknowledged).0, Said::Listening(vec![0]));
     }
 
     #[test]
     fn acknowledgements_and_refusals_are_told_apart() {
         let mut one = listener(&SWAP, &swap(), &[Wanted::Trade, Wanted::Liquidation]);
-        let heard = |one: &mut dyn Protocol, frame: &str| hear(one, frame).0;
+        let heard = |one: &mut dyn Protocol, frame: &str| hear(one, 1, frame).0;
         let trades = r#"{"event":"subscribe","arg":{"channel":"trades-all","instId":"BTC-USDT-SWAP"},"connId":"a4d3ae55"}"#;
         assert_eq!(heard(&mut *one, trades), Said::Listening(vec![0]));
         let liquidations = r#"{"event":"subscribe","arg":{"channel":"liquidation-orders","instType":"SWAP"},"connId":"a4d3ae55"}"#;

@@ -18,9 +18,8 @@ use super::inbox::Sender;
 use super::rest::{Rest, Unanswered};
 use super::spool::{Batch, Heard};
 use super::venue::{Market, Poll, Venue};
+use crate::listing;
 
-/// What the pages of a listing were asked for, behind the market's name and an `@`.
-const LISTING: &str = "listing";
 /// The part of its period by which a poll is late.
 const LATE: f64 = 0.25;
 
@@ -58,19 +57,9 @@ pub(super) async fn pages(venue: &dyn Venue, market: &Market, rest: &Rest) -> Re
     Ok(pages)
 }
 
-/// The topic of the pages of a market's listing.
-pub(super) fn listing_topic(market: &str) -> String {
-    format!("{market}@{LISTING}")
-}
-
-/// The market of whose listing a frame is a page, by its topic.
-pub(super) fn listed_market(topic: &str) -> Option<&str> {
-    topic.split_once('@').filter(|(_, asked)| *asked == LISTING).map(|(market, _)| market)
-}
-
 /// Keeps a market's listing, and each that differs from the one before it.
 pub(super) async fn listing(wants: Arc<Wants>, market: Market, rest: Rest, mut listing: Vec<Bytes>, out: Sender) {
-    let (every, topic) = (wants.options.listing_interval, listing_topic(market.name));
+    let (every, topic) = (wants.options.listing_interval, listing::topic(market.name));
     loop {
         for page in &listing {
             if !keep(&out, market.dialect, &topic, page).await {

@@ -8,6 +8,7 @@ use arrow::array::{Array, DictionaryArray, Int32Array, StringArray};
 use arrow::datatypes::Int32Type;
 use async_trait::async_trait;
 use bytes::Bytes;
+use hashbrown::HashMap;
 use model::Lesson;
 use model::kinds::FRAME;
 use model::time;
@@ -15,10 +16,9 @@ use tokio::sync::watch;
 
 use super::coverage::{Listed, Listeners};
 use super::gaps::Holds;
-use super::poll::listed_market;
 use super::spool::{Cursor, Tail, position};
 use crate::file::frames::Frames;
-use crate::{Chunk, Position, Reader, SourceError};
+use crate::{Chunk, Position, Reader, SourceError, listing};
 
 /// Bytes of frames handed over at once.
 const CHUNK: usize = 1 << 20;
@@ -27,6 +27,8 @@ const CHUNK: usize = 1 << 20;
 pub(super) struct LiveReader {
     cursor: Cursor,
     tail: watch::Receiver<Tail>,
+    /// The last frame that is on disk.
+    kept: watch::Receiver<u64>,
     position: Position,
     /// The holes before the position.
     holds: Holds,
@@ -49,7 +51,7 @@ impl LiveReader {
         from: Option<Position>,
         holds: Holds,
         source: &str,
-        tail: watch::Receiver<Tail>,
+        (tail, kept): (watch::Receiver<Tail>, watch::Receiver<u64>),
         listeners: Listeners,
     ) -> Result<Self, SourceError> {
         if let Some(from) = from.as_ref().filter(|from| from.identity != identity) {
@@ -70,6 +72,7 @@ impl LiveReader {
         Ok(LiveReader {
             cursor,
             tail,
+            kept,
             position,
             holds,
             source: Arc::new(StringArray::from(vec![source])),
@@ -106,7 +109,6 @@ impl Reader for LiveReader {
         let LiveReader { dialects, topics, holds, unsettled, first, .. } = self;
         let first = *first;
         let (mut bytes, mut reached, mut lessons) = (0, self.position.offset, Vec::new());
-        // What is learned is learned behind the frames of a chunk: those that follow are in the next.
         while bytes < CHUNK && reached < last && lessons.is_empty() {
             let more = self.cursor.take(seen, |number, heard| {
                 frames.push(heard.payload, Some(heard.receive_time), number as i64);
@@ -116,7 +118,7 @@ impl Reader for LiveReader {
                 dialects.push(Some(heard.dialect));
                 topics.push(Some(heard.topic).filter(|topic| !topic.is_empty()));
                 bytes += heard.payload.len();
-                if let Some(market) = listed_market(heard.topic) {
+                if let Some(market) = listing::market(heard.topic) {
                     lessons.push(Lesson { dialect: heard.dialect.to_owned(), listing: heard.payload.to_vec() });
                     if number >= first {
                         unsettled.push_back((number, Listed { market: market.to_owned(), page: Bytes::copy_from_slice(heard.payload) }));
@@ -133,6 +135,10 @@ impl Reader for LiveReader {
         self.position = position(self.position.identity, reached);
         let batches = vec![(FRAME.clone(), rows)];
         Ok(Some(Chunk { batches, position: self.position.clone(), hold: self.holds.event_time(), lessons, errors: Vec::new() }))
+    }
+
+    fn kept(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.kept.clone())
     }
 
     async fn settle(&mut self, position: &Position) -> Result<(), SourceError> {
@@ -157,13 +163,19 @@ fn made(identity: u64) -> String {
 #[derive(Debug)]
 struct Labels {
     values: Arc<StringArray>,
-    known: Vec<Box<str>>,
+    known: Vec<Arc<str>>,
+    numbers: HashMap<Arc<str>, i32, ahash::RandomState>,
     keys: Vec<Option<i32>>,
 }
 
 impl Default for Labels {
     fn default() -> Self {
-        Labels { values: Arc::new(StringArray::from_iter_values([""; 0])), known: Vec::new(), keys: Vec::new() }
+        Labels {
+            values: Arc::new(StringArray::from_iter_values([""; 0])),
+            known: Vec::new(),
+            numbers: HashMap::default(),
+            keys: Vec::new(),
+        }
     }
 }
 
@@ -173,11 +185,11 @@ impl Labels {
 
     fn push(&mut self, label: Option<&str>) {
         let key = label.map(|label| {
-            let near = self.keys.last().copied().flatten().filter(|key| *self.known[*key as usize] == *label);
-            let found = near.or_else(|| self.known.iter().position(|known| **known == *label).map(|at| at as i32));
-            found.unwrap_or_else(|| {
-                self.known.push(label.into());
-                self.known.len() as i32 - 1
+            self.numbers.get(label).copied().unwrap_or_else(|| {
+                let (label, number) = (Arc::<str>::from(label), self.known.len() as i32);
+                self.known.push(label.clone());
+                self.numbers.insert(label, number);
+                number
             })
         });
         self.keys.push(key);

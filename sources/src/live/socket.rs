@@ -33,7 +33,7 @@ use super::gaps::{Gaps, Open, Teller};
 use super::inbox::Sender;
 use super::rest::{Rest, Unanswered};
 use super::spool::{Batch, Heard};
-use super::venue::{self, Ask, Channel, Filled, Market, Order, Protocol, Said, Tells, Venue};
+use super::venue::{self, Ask, Channel, Filled, Market, Order, Over, Protocol, Said, Tells, Venue};
 use crate::dialect::marketprism::What;
 
 /// Messages taken in before they go on to the spool.
@@ -334,12 +334,12 @@ impl Shard {
             }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(()),
         };
-        let said = state.protocol.hear(line.number, payload, &mut state.orders);
+        let said = state.protocol.hear(Over { line: line.number, beside: number > 0 }, payload, &mut state.orders);
         // What nobody follows is known by its bytes.
         let by_bytes = match &said {
             Said::Data(channel) => !matches!(self.channels[*channel].tells, Tells::Trades | Tells::Book),
             Said::Other | Said::Refused => true,
-            Said::Part(..) | Said::Nothing | Said::Subscribed(_) | Said::Listening(_) => false,
+            Said::Part(..) | Said::Nothing | Said::Subscribed(_) | Said::Partly(..) | Said::Listening(_) => false,
         };
         if let Some((until, seen)) = &mut state.twice
             && by_bytes
@@ -364,6 +364,12 @@ impl Shard {
             Said::Nothing => kept = None,
             Said::Subscribed(number) => {
                 line.unanswered.retain(|subscription| subscription.number != number);
+                kept = None;
+            }
+            Said::Partly(number, there) => {
+                let answered = line.unanswered.extract_if(.., |subscription| subscription.number == number);
+                let asked = answered.flat_map(|subscription| subscription.channels);
+                asked.filter(|channel| !there.contains(channel)).for_each(|channel| self.refused(channel));
                 kept = None;
             }
             Said::Listening(channels) => {
@@ -522,14 +528,17 @@ impl Shard {
     fn do_without(&self, line: &mut Line, now: Instant) {
         for Subscription { channels, .. } in line.unanswered.extract_if(.., |subscription| subscription.by < now).collect::<Vec<_>>() {
             match channels[..] {
-                [channel] => {
-                    let name = &self.channels[channel].name;
-                    self.account.error(format!("{}: the venue refuses {name}", self.name));
-                    tracing::error!(shard = self.name, "the venue refuses {name}: it is not listened to over this connection");
-                }
+                [channel] => self.refused(channel),
                 _ => channels.into_iter().for_each(|channel| self.subscribe(vec![channel], line)),
             }
         }
+    }
+
+    /// Says that a channel is done without.
+    fn refused(&self, channel: usize) {
+        let name = &self.channels[channel].name;
+        self.account.error(format!("{}: the venue refuses {name}", self.name));
+        tracing::error!(shard = self.name, "the venue refuses {name}: it is not listened to over this connection");
     }
 
     /// Looks whether anything has been silent for too long.

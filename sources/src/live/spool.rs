@@ -2,9 +2,10 @@
 //!
 //! A spool is a folder of segments. A segment is named after the number of its first frame and holds frames one behind
 //! the other, each with its length and a checksum, so that a frame is known by its number alone and what a crash tore is seen.
-//! One thread writes: it takes what has come, writes it, waits until the disk has it, and only then says how far it is.
-//! Readers see nothing before that, so no position can be recorded of a frame that a power failure takes back. While the
-//! disk is busy, and for a millisecond at least, more comes, and is written at once: the busier, the fewer waits per frame.
+//! One thread writes what has come, and readers see it at once: the end of a process takes nothing of it back. Another thread
+//! ([`Keeper`]) waits for the disk and says how far that has it. What has come from a frame is stored only when the disk has the
+//! frame (see [`Reader::kept`](crate::Reader::kept)), so a power failure takes nothing back that anything stored depends on, and no
+//! frame waits for the disk on its way.
 //!
 //! Segments are removed when everything in them is settled. A spool remembers when it was made, by which a position in another
 //! one is told from a position in it.
@@ -13,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
 
 use model::time::{self, Micros};
 use tokio::sync::watch;
@@ -138,7 +140,7 @@ impl Batch {
 #[derive(Clone, Copy, Debug)]
 struct Torn;
 
-/// How far a spool is written and on disk.
+/// How far a spool is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
     /// The number of the next frame.
@@ -153,20 +155,49 @@ pub(super) struct Tail {
 #[derive(Debug)]
 pub(super) struct Writer {
     folder: PathBuf,
-    file: File,
+    file: Arc<File>,
     tail: Tail,
     /// A segment is closed when it is larger.
     segment: u64,
     /// Bytes that a write which failed has left behind the tail.
     dirty: bool,
     told: watch::Sender<Tail>,
+    written: Arc<Written>,
+}
+
+/// What is written, for who waits for the disk.
+#[derive(Debug)]
+struct Written {
+    state: Mutex<WrittenState>,
+    more: Condvar,
+}
+
+#[derive(Clone, Debug)]
+struct WrittenState {
+    /// The segment that is written. Those before it are on disk.
+    file: Arc<File>,
+    /// The number of the next frame.
+    next: u64,
+    /// Nothing is written any more.
+    over: bool,
+}
+
+/// Waits for the disk.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    folder: PathBuf,
+    written: Arc<Written>,
+    kept: watch::Sender<u64>,
 }
 
 /// What a spool is opened as.
 pub(super) struct Spool {
     pub(super) writer: Writer,
+    pub(super) keeper: Keeper,
     pub(super) identity: u64,
     pub(super) tail: watch::Receiver<Tail>,
+    /// The last frame that is on disk.
+    pub(super) kept: watch::Receiver<u64>,
 }
 
 impl Spool {
@@ -189,32 +220,77 @@ impl Spool {
         file.sync_all()?;
         sync(folder)?;
         let (told, seen) = watch::channel(tail);
-        Ok(Spool { writer: Writer { folder: folder.into(), file, tail, segment: SEGMENT, dirty: false, told }, identity, tail: seen })
+        let (keeps, kept) = watch::channel(tail.next - 1);
+        let file = Arc::new(file);
+        let state = Mutex::new(WrittenState { file: file.clone(), next: tail.next, over: false });
+        let written = Arc::new(Written { state, more: Condvar::new() });
+        let keeper = Keeper { folder: folder.into(), written: written.clone(), kept: keeps };
+        let writer = Writer { folder: folder.into(), file, tail, segment: SEGMENT, dirty: false, told, written };
+        Ok(Spool { writer, keeper, identity, tail: seen, kept })
     }
 }
 
 impl Writer {
-    /// Appends frames, as [`Heard::write`] gives them, and waits until they are on disk. After an error nothing has changed,
-    /// and the same may be tried again.
+    /// Appends frames, as [`Heard::write`] gives them. After an error nothing has changed, and the same may be tried again.
     pub(super) fn append(&mut self, Batch { frames, bytes }: &Batch) -> io::Result<()> {
         if self.dirty {
             self.file.set_len(self.tail.length)?;
             self.dirty = false;
         }
         if self.tail.length > self.segment {
+            // A segment that another one follows is whole.
+            self.file.sync_data()?;
             let file = File::options().create(true).truncate(true).write(true).open(path(&self.folder, self.tail.next))?;
-            sync(&self.folder)?;
-            self.file = file;
+            self.file = Arc::new(file);
             (self.tail.segment, self.tail.length) = (self.tail.next, 0);
         }
         self.dirty = true;
         self.file.write_all_at(bytes, self.tail.length)?;
-        self.file.sync_data()?;
         self.dirty = false;
         self.tail.length += bytes.len() as u64;
         self.tail.next += frames;
         self.told.send_replace(self.tail);
+        self.written.set(|state| (state.file, state.next) = (self.file.clone(), self.tail.next));
         Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.written.set(|state| state.over = true);
+    }
+}
+
+impl Written {
+    fn set(&self, change: impl FnOnce(&mut WrittenState)) {
+        change(&mut self.state.lock().expect("nobody panics with it"));
+        self.more.notify_one();
+    }
+}
+
+impl Keeper {
+    /// Waits for the disk until nothing is written any more, and says how far it is.
+    ///
+    /// # Errors
+    /// The disk fails. Nobody knows then what it has of what was written since: nothing beyond what was said may be relied on.
+    pub(super) fn run(self) -> io::Result<()> {
+        let mut file: Option<Arc<File>> = None;
+        loop {
+            let state = self.written.state.lock().expect("nobody panics with it");
+            let kept = *self.kept.borrow();
+            let idle = |state: &mut WrittenState| state.next == kept + 1 && !state.over;
+            let written = self.written.more.wait_while(state, idle).expect("nobody panics with it").clone();
+            if written.next == kept + 1 {
+                return Ok(());
+            }
+            written.file.sync_data()?;
+            if file.is_none_or(|before| !Arc::ptr_eq(&before, &written.file)) {
+                // The name of a segment is in the folder.
+                sync(&self.folder)?;
+            }
+            file = Some(written.file);
+            self.kept.send_replace(written.next - 1);
+        }
     }
 }
 
@@ -487,6 +563,29 @@ mod tests {
         }
         let error = Cursor::open(folder.path(), Some(304), tail).unwrap_err();
         assert!(error.what.contains("frame 304 is to be read next, and the spool has frames 1 to 302"), "{error}");
+    }
+
+    /// Whoever waits for the disk is told of everything that was written, over segments and the end.
+    #[test]
+    fn what_was_written_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let Spool { mut writer, keeper, mut kept, .. } = Spool::open(folder.path()).unwrap();
+        writer.segment = 100;
+        assert_eq!(*kept.borrow(), 0);
+        let keeper = std::thread::spawn(move || keeper.run());
+        let on = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for number in 1..=20 {
+            put(&mut writer, number..=number);
+            if number % 5 == 0 {
+                on.block_on(kept.wait_for(|kept| *kept == number)).unwrap();
+            }
+        }
+        put(&mut writer, 21..=23);
+        drop(writer);
+        keeper.join().unwrap().unwrap();
+        assert_eq!(*kept.borrow(), 23);
+        assert!(segments(folder.path()).unwrap().len() > 2);
+        assert_eq!(*Spool::open(folder.path()).unwrap().kept.borrow(), 23);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use hashbrown::HashMap;
 use model::instrument::Listing;
 use model::time::Micros;
 use reqwest::StatusCode;
@@ -162,6 +163,21 @@ pub(super) fn by_kind(channels: &[Channel]) -> Vec<(&str, Vec<&str>)> {
     kinds
 }
 
+/// The channels of each symbol, by kind, where they are named `KIND:SYMBOL`: their numbers, in the order of `kinds`.
+pub(super) type BySymbol<const KINDS: usize> = HashMap<Box<str>, [Option<usize>; KINDS], ahash::RandomState>;
+
+/// Finds channels by their kind and symbol.
+pub(super) fn by_symbol<const KINDS: usize>(channels: &[Channel], kinds: [&str; KINDS]) -> BySymbol<KINDS> {
+    let mut found = BySymbol::default();
+    for (number, channel) in channels.iter().enumerate() {
+        let Some((kind, symbol)) = channel.name.split_once(':') else { continue };
+        if let Some(at) = kinds.iter().position(|known| *known == kind) {
+            found.entry(symbol.into()).or_insert([None; KINDS])[at] = Some(number);
+        }
+    }
+    found
+}
+
 /// Something that is asked for over REST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ask {
@@ -283,6 +299,15 @@ pub(super) trait Venue: fmt::Debug + Send + Sync {
 /// A connection, by its number: 0 for those of an earlier run, then ascending.
 pub(super) type Line = u32;
 
+/// What a frame came over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Over {
+    /// The connection.
+    pub(super) line: Line,
+    /// Whether the one whose place it takes is still there, too, and says the same: what seems to be missing here may come over that.
+    pub(super) beside: bool,
+}
+
 /// What a frame is to the connection that it came over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Said {
@@ -294,6 +319,8 @@ pub(super) enum Said {
     Other,
     /// The subscription of this number is there.
     Subscribed(u64),
+    /// The subscription of this number is there, for these of its channels: the others are refused.
+    Partly(u64, Vec<usize>),
     /// The subscriptions to these channels are there.
     Listening(Vec<usize>),
     /// The venue refuses, for a reason.
@@ -355,14 +382,15 @@ pub(super) struct Filled<'a> {
 
 /// What hears the frames of a connection and of the one that takes its place.
 pub(super) trait Protocol: Send {
-    /// Hears a frame that came over a connection.
-    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said;
+    /// Hears a frame.
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said;
 
     /// A connection is over: nothing comes over it any more.
     fn ended(&mut self, _line: Line, _orders: &mut Vec<Order>) {}
 
-    /// What was heard so far was heard by an earlier run, whose orders nobody carries out any more.
-    fn taken_over(&mut self);
+    /// What was heard so far was heard by an earlier run, whose orders nobody carries out any more. Books begin anew with the
+    /// snapshots of a new connection, and trades go on where they were.
+    fn taken_over(&mut self) {}
 
     /// Hears the answer to what it ordered to ask.
     fn answer(&mut self, _channel: usize, _ask: &Ask, _failed: u32, _answer: &[u8], _orders: &mut Vec<Order>) {}

@@ -68,7 +68,7 @@ pub struct Nats {
     /// The venue's symbol for frames that name none (REST depth snapshots), where the message does not say it.
     #[serde(default)]
     pub symbol: Option<String>,
-    /// A file with the venue's own listing of its instruments, as for recorded files.
+    /// A file with the venue's own listing of its instruments, where the stream has none of its own.
     #[serde(default)]
     pub instruments: Option<PathBuf>,
     /// Where a pipeline begins that runs for the first time: `"first"` message of the stream, `"new"` ones only, a

@@ -74,7 +74,7 @@ impl StreamReader {
     fn chunk(&mut self, until: Option<&Position>) -> Result<Chunk, SourceError> {
         let bound = until.map_or(u64::MAX, |until| until.offset);
         let mut messages = 0;
-        while messages < MESSAGES && self.rows.bytes() < CHUNK {
+        while messages < MESSAGES && self.rows.bytes() < CHUNK && self.rows.lessons.is_empty() {
             let Some(delivered) = self.waiting.pop_front_if(|delivered| delivered.sequence <= bound) else { break };
             messages += 1;
             self.rows.take(&delivered);
@@ -93,7 +93,8 @@ impl StreamReader {
         let mut batches = Vec::with_capacity(2);
         batches.extend(rows.map(|rows| (self.kind.clone(), rows)));
         batches.extend(letters.map(|letters| (DEAD_LETTER.clone(), letters)));
-        Ok(Chunk { batches, position: self.position.clone(), ..Chunk::default() })
+        let lessons = std::mem::take(&mut self.rows.lessons);
+        Ok(Chunk { batches, position: self.position.clone(), lessons, ..Chunk::default() })
     }
 
     fn unlike(&self, until: &Position) -> SourceError {

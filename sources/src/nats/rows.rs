@@ -9,7 +9,7 @@ use model::columns::{ColumnType, Label, LabelBuilder};
 use model::dialect::Reject;
 use model::kinds::{DeadLetter, DeadLetterBuilder};
 use model::time::{Micros, from_nanos};
-use model::{Account, Kind};
+use model::{Account, Kind, Lesson};
 use nats::headers;
 
 use super::now;
@@ -17,6 +17,7 @@ use super::session::Delivered;
 use crate::file::columns::Columns;
 use crate::file::frames::{Frames, each};
 use crate::file::ndjson;
+use crate::listing;
 
 /// What messages hold.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub(super) struct Rows {
     /// How many rows or frames there were.
     pub(super) frame: u64,
     letters: DeadLetterBuilder,
+    /// What the frames teach.
+    pub(super) lessons: Vec<Lesson>,
     columns: Building,
 }
 
@@ -77,7 +80,7 @@ impl Rows {
             },
             Payload::Records { kind } => Building::Records(Columns::new(&kind), 0),
         };
-        Rows { node, account, stream, kind, frame, letters: DeadLetterBuilder::default(), columns }
+        Rows { node, account, stream, kind, frame, letters: DeadLetterBuilder::default(), lessons: Vec::new(), columns }
     }
 
     /// Bytes of payload taken in since the last [`Rows::finish`].
@@ -111,6 +114,9 @@ impl Rows {
                 <Label as ColumnType>::push(dialects, dialect);
                 let topic = headers.and_then(|h| h.get(TOPIC)).map(|topic| topic.as_str());
                 <Option<Label> as ColumnType>::push(topics, topic.or(symbol.as_deref()));
+                if topic.is_some_and(|topic| listing::market(topic).is_some()) {
+                    self.lessons.push(Lesson { dialect: dialect.to_owned(), listing: payload.to_vec() });
+                }
             }
             Building::Records(columns, bytes) => {
                 *bytes += payload.len();

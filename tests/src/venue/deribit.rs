@@ -23,7 +23,12 @@ pub struct Deribit {
     is_there: Cell<bool>,
     /// What it said before.
     unheard: Cell<Option<Value>>,
+    /// Whether it lists an instrument that it leaves out of acknowledgements.
+    dead: bool,
 }
+
+/// That instrument.
+const DEAD: &str = "ETH_USDC-PERPETUAL";
 
 impl Deribit {
     /// A venue at which this market happens.
@@ -38,7 +43,12 @@ impl Deribit {
             }
         };
         let events = market.happenings.iter().map(event).collect();
-        Deribit { known: Known::new(market), events, is_there: Cell::new(true), unheard: Cell::default() }
+        Deribit { known: Known::new(market), events, is_there: Cell::new(true), unheard: Cell::default(), dead: false }
+    }
+
+    /// The same beside an instrument that is listed and has expired.
+    pub fn beside_a_dead_one(market: Market) -> Deribit {
+        Deribit { dead: true, ..Deribit::new(market) }
     }
 
     /// What it does for a client that subscribes.
@@ -48,7 +58,7 @@ impl Deribit {
             (name, frames)
         };
         Reply {
-            begins: names(message).into_iter().map(begins).collect(),
+            begins: alive(message).map(begins).collect(),
             acknowledgements: vec![acknowledges(self.known.book.time, message)],
             ..Reply::default()
         }
@@ -127,9 +137,14 @@ fn names(message: &Value) -> Vec<String> {
     message["params"]["channels"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
+/// Those of them that there is something of.
+fn alive(message: &Value) -> impl Iterator<Item = String> {
+    names(message).into_iter().filter(|name| !name.contains(DEAD))
+}
+
 /// What acknowledges it.
 fn acknowledges(time: u64, message: &Value) -> String {
-    answer(time, &message["id"], ("result", json!(names(message))))
+    answer(time, &message["id"], ("result", json!(alive(message).collect::<Vec<_>>())))
 }
 
 impl Speaks for Deribit {
@@ -185,7 +200,13 @@ impl Speaks for Deribit {
                     "block_trade_commission": 0.0001, "block_trade_min_trade_amount": 200_000, "block_trade_tick_size": 0.01,
                     "base_currency": "BTC", "state": "open",
                 });
-                Some(answer(time, &Value::Null, ("result", json!([perpetual]))))
+                let mut listed = vec![perpetual];
+                if self.dead {
+                    let mut dead = listed[0].clone();
+                    (dead["instrument_name"], dead["base_currency"], dead["price_index"]) = (DEAD.into(), "ETH".into(), "eth_usdc".into());
+                    listed.push(dead);
+                }
+                Some(answer(time, &Value::Null, ("result", json!(listed))))
             }
             "/api/v2/public/get_last_trades_by_instrument" if asked("instrument_name") == Some(SYMBOL) => {
                 let first: u64 = asked("start_seq")?.parse().ok()?;

@@ -1,6 +1,7 @@
 //! What venues sent, kept and given again: the tables of a replay are those of the run that captured it.
 
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -15,6 +16,7 @@ use tests::program::{finish, recordings, rows, until};
 use tests::servers::Nats;
 
 use crate::clickhouse::{epoch, open as open_sink};
+use crate::processes;
 use crate::recovery::{PIPELINE, Place, RATE, Tables, compare};
 use crate::tiers::{BUCKETS, bucket};
 
@@ -188,6 +190,96 @@ fn recordings_of_two_sources_are_captured_and_replayed_side_by_side() {
         complete(&replay, &[]);
         compare(way, &expected, &tables(&replay));
     }
+}
+
+/// What is made of frames of a venue whose listings change.
+const LEARNING: &str = r#"
+[operators.records]
+type = "normalise"
+inputs = ["market"]
+kinds = ["trade"]
+
+[sinks.cold]
+type = "parquet"
+inputs = ["records"]
+interval = "100ms"
+"#;
+
+/// Frames of a venue. Each 300th is a listing that says which asset a symbol is of, the others are trades of it whose names are the
+/// numbers of the frames.
+fn era(frames: Range<i64>) -> Batch {
+    let mut builder = FrameBuilder::default();
+    for frame in frames {
+        let (topic, payload) = if frame % 300 == 0 {
+            let base = format!("ERA{}", frame / 300);
+            let listed = json!({ "symbol": "BTCUSDT", "contractType": "LinearPerpetual", "baseCoin": base, "quoteCoin": "USDT" });
+            (Some("linear@listing"), json!({ "retCode": 0, "result": { "category": "linear", "list": [listed] } }))
+        } else {
+            let time = NOON / 1_000 + frame;
+            let name = frame.to_string();
+            let trade = json!({ "T": time, "s": "BTCUSDT", "S": "Buy", "v": "0.001", "p": "60000", "i": name, "BT": false });
+            (None, json!({ "topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": time, "data": [trade] }))
+        };
+        let receive_time = Some(NOON + frame * 1_000);
+        let payload = payload.to_string();
+        let dialect = "bybit_linear";
+        builder.push(Frame { source: "market", dialect, receive_time, frame, connection: None, topic, payload: payload.as_bytes() });
+    }
+    Batch::new(&FRAME, builder.finish(), Origin::default())
+}
+
+/// The trades of these frames, as they should be stored.
+fn eras(frames: Range<i64>) -> Vec<String> {
+    let trade = |frame: i64| json!({ "symbol": format!("ERA{}-USDT-PERP", frame / 300), "trade_id": frame.to_string() }).to_string();
+    let mut trades: Vec<String> = frames.filter(|frame| frame % 300 != 0).map(trade).collect();
+    trades.sort_unstable();
+    trades
+}
+
+fn traded(place: &Place) -> Vec<String> {
+    place.ask("SELECT symbol, trade_id FROM trades")
+}
+
+/// Every trade is what the listing before it says, whoever decodes it.
+#[test]
+fn a_capture_is_decoded_with_the_listings_that_are_in_it() -> TestResult {
+    let folder = tempfile::tempdir()?;
+    let batches = (1..=8).map(|number| era(number * 300..(number + 1) * 300));
+    tokio::runtime::Runtime::new()?.block_on(capture(&settings(folder.path()), 1, batches))?;
+    let source = format!("name = \"victim\"\n[sources.market]\ntype = \"frames\"\nurl = \"{}/cold\"\n", folder.path().display());
+    for workers in ["1", "3"] {
+        let replay = Place::new(&format!("{source}{LEARNING}"));
+        complete(&replay, &["--workers", workers]);
+        assert_eq!(traded(&replay), eras(300..2_700), "{workers} workers");
+    }
+    let replay = Place::new(&format!("{source}{LEARNING}"));
+    assert_eq!(processes::start(&replay, 3, 2, &[]).wait(), [Some(0); 3], "{}", replay.log());
+    assert_eq!(traded(&replay), eras(300..2_700), "three processes");
+    Ok(())
+}
+
+/// What was learned of a stream is known after a stop, though the stream has forgotten it.
+#[test]
+fn what_was_learned_outlasts_the_stream() -> TestResult {
+    let on = tokio::runtime::Runtime::new()?;
+    let options = json!({ "servers": SERVER.url(), "stream": "LEARNED", "prefix": "LEARNED", "create": true, "duplicate_window": "10m" });
+    let mut stream = on.block_on(open_sink("nats", &options.to_string(), Settings::default(), [&*FRAME].into_iter()))?;
+    let client = async_nats::jetstream::new(on.block_on(async_nats::connect(SERVER.url()))?);
+    let source = from_stream("LEARNED").replace("end = \"last\"\n", "");
+    let place = Place::new(&format!("{source}{LEARNING}"));
+    for (time, frames, workers) in [(1, 300..1_400, "2"), (2, 1_400..1_600, "1"), (3, 1_600..1_700, "3")] {
+        on.block_on(stream.commit(epoch(time, time + 1), vec![(time, era(frames.clone()))]))?;
+        let mut run = place.start(&["--workers", workers]);
+        let expected = eras(300..frames.end);
+        until("the trades", || {
+            assert!(run.ended().is_none(), "{}", place.log());
+            (place.committed().is_some() && traded(&place).len() >= expected.len()).then_some(())
+        });
+        assert_eq!(run.terminate(), Some(0), "{}", place.log());
+        assert_eq!(traded(&place), expected);
+        on.block_on(async { client.get_stream("LEARNED").await?.purge().await.map_err(Box::<dyn Error>::from) })?;
+    }
+    Ok(())
 }
 
 /// 2024-08-08T12:00:00Z.

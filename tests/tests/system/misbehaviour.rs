@@ -178,6 +178,9 @@ fn frames_go_astray(case: &Case) {
     }
     let told = listener.words("gaps", "event");
     assert!(told.contains("found") && !told.contains("lost"), "{told:?}");
+    if case.numbered_books {
+        assert!(listener.gaps() > 0, "the book says where it lacked a change");
+    }
 }
 
 /// Connections that end in any way are opened again, and what was missed meanwhile is got.
@@ -383,6 +386,7 @@ mod dead_instruments {
 
     const OKX: Case = Case { symbol: "*-USDT", speaks: |market| Box::new(Okx::beside_a_dead_one(market)), ..okx::CASE };
     const BYBIT: Case = Case { symbol: "*-USDT", speaks: |market| Box::new(Bybit::beside_a_dead_one(market)), ..bybit::CASE };
+    const DERIBIT: Case = Case { symbol: "*-USDC", speaks: |market| Box::new(Deribit::beside_a_dead_one(market)), ..deribit::CASE };
     const LATE: Case = Case { speaks: |market| Box::new(Bybit::listed_late(market)), ..BYBIT };
 
     fn do_not_take_the_rest_with_them(case: &Case) {
@@ -403,6 +407,12 @@ mod dead_instruments {
     #[test]
     fn at_bybit() {
         do_not_take_the_rest_with_them(&BYBIT);
+    }
+
+    /// Deribit acknowledges what it has, and says nothing of the rest.
+    #[test]
+    fn at_deribit() {
+        do_not_take_the_rest_with_them(&DERIBIT);
     }
 
     /// What is listed while the source runs is heard from its beginning, and every worker can decode it.

@@ -22,7 +22,8 @@ fn spec(place: &Place, workers: usize, more: &[&str]) -> Spec {
     }
 }
 
-fn start(place: &Place, processes: usize, workers: usize, more: &[&str]) -> Group {
+/// Starts it in so many processes.
+pub fn start(place: &Place, processes: usize, workers: usize, more: &[&str]) -> Group {
     Group::start(&spec(place, workers, more), &place.data(), processes, &place.folder.path().join("log"))
 }
 

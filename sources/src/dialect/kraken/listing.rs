@@ -9,12 +9,12 @@ use serde::Deserialize;
 
 use super::VENUE;
 use super::symbols::{Products, asset, product};
-use crate::dialect::Listings;
 use crate::dialect::digits::timestamp;
 use crate::dialect::fields::{Refusal, missing, refuse};
 use crate::dialect::json::{Scanner, Value};
 use crate::dialect::reading::some_time;
 use crate::dialect::symbols::Spelling;
+use model::dialect::Listed;
 
 /// A pair of `AssetPairs`; the names are Kraken's.
 #[derive(Debug, Deserialize)]
@@ -68,7 +68,7 @@ fn read_pairs(text: &[u8], result: Value) -> Result<Vec<(String, Pair)>, String>
 ///
 /// # Errors
 /// Says what about the listing cannot be read.
-pub fn pairs(listing: &[u8]) -> Result<Listings, String> {
+pub fn pairs(listing: &[u8]) -> Result<Vec<Listed>, String> {
     let not = |flaw: String| format!("is no answer of Kraken's `AssetPairs`: {flaw}");
     let mut result = None;
     let mut scanner = Scanner::new(listing).map_err(|flaw| not(flaw.to_string()))?;
@@ -81,7 +81,7 @@ pub fn pairs(listing: &[u8]) -> Result<Listings, String> {
     });
     walk.and_then(|()| scanner.end()).map_err(|flaw| not(flaw.to_string()))?;
     let result = result.ok_or_else(|| not("it has no `result`".into()))?;
-    let mut instruments = Listings::new();
+    let mut instruments = Vec::new();
     for (key, pair) in read_pairs(listing, result).map_err(not)? {
         let Some(listing) = pair.listing() else { continue };
         let second = format!("{}/{}", listing.base, listing.quote);
@@ -254,8 +254,8 @@ fn read_products(listing: &[u8]) -> Result<Answer, String> {
 ///
 /// # Errors
 /// Says what about the listing cannot be read.
-pub fn products(listing: &[u8]) -> Result<Listings, String> {
-    let mut instruments = Listings::new();
+pub fn products(listing: &[u8]) -> Result<Vec<Listed>, String> {
+    let mut instruments = Vec::new();
     for product in read_products(listing)?.instruments {
         let Some(listing) = product.listing()? else { continue };
         let capitals = product.symbol.to_uppercase();

@@ -15,14 +15,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
 use model::time::Micros;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::super::cut;
 use super::super::follow::{Heard, Last, Trades};
-use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said, Tells};
+use super::super::venue::{Ask, BySymbol, Channel, Filled, Hole, Line, Order, Over, Protocol, Said, Tells, by_symbol};
 use super::{STATUS, TRADES_AT_ONCE, past};
 use crate::dialect::coinbase::{Message, Names, note};
 use crate::dialect::digits;
@@ -58,7 +57,7 @@ struct Subscribed {
 /// What listens to a connection.
 pub(super) struct Advanced {
     /// The channels of a product, in the order of [`KINDS`].
-    by_product: HashMap<Box<str>, [Option<usize>; KINDS.len()], ahash::RandomState>,
+    by_product: BySymbol<{ KINDS.len() }>,
     channels: Vec<Followed>,
     /// The connections that have said something and are there, each with the number that comes next.
     lines: Vec<(Line, u64)>,
@@ -135,13 +134,6 @@ impl Ticker {
 impl Advanced {
     /// What listens to a connection with these channels.
     pub(super) fn new(channels: &[Channel]) -> Advanced {
-        let mut by_product: HashMap<Box<str>, [Option<usize>; KINDS.len()], ahash::RandomState> = HashMap::default();
-        for (number, channel) in channels.iter().enumerate() {
-            let Some((kind, product)) = channel.name.split_once(':') else { continue };
-            if let Some(at) = KINDS.iter().position(|(known, _)| *known == kind) {
-                by_product.entry(product.into()).or_default()[at] = Some(number);
-            }
-        }
         let followed = |channel: &Channel| {
             let state = match channel.tells {
                 Tells::Trades => State::Trades { trades: Trades::default(), behind: None },
@@ -152,7 +144,7 @@ impl Advanced {
             Followed { product: channel.symbol().into(), state }
         };
         Advanced {
-            by_product,
+            by_product: by_symbol(channels, KINDS.map(|(kind, _)| kind)),
             channels: channels.iter().map(followed).collect(),
             lines: Vec::new(),
             outer: Fields::default(),
@@ -202,9 +194,9 @@ impl Advanced {
     }
 
     /// Hears what a frame of a kind holds.
-    fn hold(&mut self, line: Line, kind: usize, late: bool, time: Micros, frame: &[u8], orders: &mut Vec<Order>) -> Said {
-        let Advanced { by_product, channels, lines, message, new, hasher, .. } = self;
-        let beside = lines.iter().any(|(other, _)| *other < line);
+    fn hold(&mut self, over: Over, kind: usize, late: bool, time: Micros, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+        let Advanced { by_product, channels, message, new, hasher, .. } = self;
+        let Over { line, beside } = over;
         let backwards = is_backwards(message, frame);
         let mut first = None;
         new.clear();
@@ -218,7 +210,7 @@ impl Advanced {
             first = first.or(Some(channel));
             new[at] = match &mut channels[channel].state {
                 State::Trades { .. } if item.snapshot => false,
-                State::Trades { trades, .. } => match trade(frame, item.number, item.time).map(|last| trades.hear(last.number, last)) {
+                State::Trades { trades, .. } => match trade(frame, item.number, item.time).map(|last| trades.hear(over, last)) {
                     Some(Heard::New) | None => true,
                     Some(Heard::Again) => false,
                     Some(Heard::Behind(hole)) => {
@@ -281,7 +273,7 @@ fn is_backwards(message: &Message, frame: &[u8]) -> bool {
 }
 
 impl Protocol for Advanced {
-    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         if note(frame, &mut self.outer, &mut self.inner, &mut self.message).is_err() {
             return Said::Other;
         }
@@ -292,12 +284,12 @@ impl Protocol for Advanced {
             // A request that is refused has a type and no channel.
             return if outer.has("type") { Said::Refused } else { Said::Other };
         };
-        let late = number.is_some_and(|number| self.is_late(line, number, time, orders));
+        let late = number.is_some_and(|number| self.is_late(over.line, number, time, orders));
         match name.of(frame) {
             b"heartbeats" => Said::Nothing,
             b"subscriptions" => self.acknowledged(frame),
             name => match KINDS.iter().position(|(_, known)| known.as_bytes() == name) {
-                Some(kind) => self.hold(line, kind, late, time, frame, orders),
+                Some(kind) => self.hold(over, kind, late, time, frame, orders),
                 None => Said::Other,
             },
         }
@@ -305,10 +297,6 @@ impl Protocol for Advanced {
 
     fn ended(&mut self, line: Line, _orders: &mut Vec<Order>) {
         self.lines.retain(|(known, _)| *known != line);
-    }
-
-    fn taken_over(&mut self) {
-        // Books begin anew with the snapshots of the new connection; trades go on where they were.
     }
 
     fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
@@ -348,8 +336,9 @@ impl Protocol for Advanced {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{advanced, hear};
+    use super::super::tests::advanced;
     use super::*;
+    use crate::live::testing::{hear, hear_beside};
     use crate::live::venue::Wanted;
     use model::time::display;
 
@@ -401,9 +390,9 @@ mod tests {
         assert_eq!(hear(&mut *one, 1, &book("update", "BTC-USD", 2, 3)), NOTHING, "it comes again");
         assert_eq!(hear(&mut *one, 1, &book("snapshot", "ETH-USD", 3, 3)), (Said::Data(2), vec![]));
         let orders: Vec<String> = [
-            format!("gap 0 None {} {}", DAY + 3_000, DAY + 9_000),
+            format!("gap None {} {}", DAY + 3_000, DAY + 9_000),
             "resubscribe 0".into(),
-            format!("gap 2 None {} {}", DAY + 3_000, DAY + 9_000),
+            format!("gap None {} {}", DAY + 3_000, DAY + 9_000),
             "resubscribe 2".into(),
         ]
         .into();
@@ -413,7 +402,7 @@ mod tests {
         assert_eq!(hear(&mut *one, 1, &book("snapshot", "BTC-USD", 7, 9)), DATA);
         assert_eq!(hear(&mut *one, 1, &book("update", "BTC-USD", 8, 10)), DATA);
         // The snapshot of the other may be what is missing now.
-        let orders: Vec<String> = [format!("gap 0 None {DAY} {DAY}"), "resubscribe 0".into(), "resubscribe 2".into()].into();
+        let orders: Vec<String> = [format!("gap None {DAY} {DAY}"), "resubscribe 0".into(), "resubscribe 2".into()].into();
         assert_eq!(hear(&mut *one, 1, &update(10, &["BTC-USD 5"])), (Said::Data(1), orders));
         let nothing = message("heartbeats", 12, 20, r#"{"current_time":"2024-08-09 00:00:00","heartbeat_counter":3}"#);
         assert_eq!(hear(&mut *one, 1, &nothing), (Said::Nothing, vec!["resubscribe 0".into(), "resubscribe 2".into()]));
@@ -441,7 +430,7 @@ mod tests {
         assert_eq!(hear(&mut *one, 2, &update(0, &["BTC-USD 6"])), NOTHING, "two connections overlap");
         let part = update(1, &["BTC-USD 8", "BTC-USD 7"]).into_bytes();
         assert_eq!(hear(&mut *one, 2, &update(1, &["BTC-USD 8", "BTC-USD 7", "BTC-USD 6", "BTC-USD 5"])), (Said::Part(0, part), vec![]));
-        let hole = vec![format!("gap 0 Some((9, 10)) {} {}", DAY + 8_000, DAY + 11_000)];
+        let hole = vec![format!("gap Some((9, 10)) {} {}", DAY + 8_000, DAY + 11_000)];
         assert_eq!(hear(&mut *one, 2, &update(2, &["ETH-USD 12", "BTC-USD 12", "BTC-USD 11"])), (Said::Data(0), hole));
         assert_eq!(hear(&mut *one, 1, &update(2, &["BTC-USD 10"])), NOTHING, "it is asked for already");
         assert_eq!(hear(&mut *one, 2, &update(3, &["ETH-USD 13"])), (Said::Data(2), vec![]));
@@ -457,7 +446,7 @@ mod tests {
         let mut one = advanced(&["BTC-USD"], &[Wanted::Quote]);
         assert_eq!(hear(&mut *one, 1, &ticker("snapshot", 0, 1)), DATA);
         assert_eq!(hear(&mut *one, 1, &ticker("update", 1, 2)), DATA);
-        assert_eq!(hear(&mut *one, 2, &ticker("snapshot", 0, 9)), NOTHING, "the old one has told it");
+        assert_eq!(hear_beside(&mut *one, 2, &ticker("snapshot", 0, 9)), NOTHING, "the old one has told it");
         assert_eq!(hear(&mut *one, 1, &ticker("update", 2, 8)), DATA, "it is of the time before");
         assert_eq!(hear(&mut *one, 1, &ticker("update", 3, 9)), NOTHING);
         assert_eq!(hear(&mut *one, 2, &ticker("update", 1, 10)), DATA);
@@ -489,7 +478,7 @@ mod tests {
         assert_eq!(hear(&mut *one, 0, &update(3, &["BTC-USD 6"])), DATA);
         one.taken_over();
         assert_eq!(hear(&mut *one, 1, &book("update", "BTC-USD", 0, 2)), NOTHING, "it has not begun");
-        let hole = vec![format!("gap 0 Some((7, 7)) {} {}", DAY + 6_000, DAY + 8_000)];
+        let hole = vec![format!("gap Some((7, 7)) {} {}", DAY + 6_000, DAY + 8_000)];
         assert_eq!(hear(&mut *one, 1, &update(1, &["BTC-USD 8"])), (Said::Data(0), hole));
         assert_eq!(hear(&mut *one, 1, &book("snapshot", "BTC-USD", 2, 2)), (Said::Data(1), vec![]));
     }

@@ -7,13 +7,12 @@
 //! - **What products are** comes every few seconds, of all products at once, and is kept where it differs from what came before it.
 //! - Tickers need no following: the same one is the same over every connection.
 
-use hashbrown::HashMap;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::super::cut;
 use super::super::follow::{Last, Trades};
-use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said, Tells};
+use super::super::venue::{Ask, BySymbol, Channel, Filled, Hole, Order, Over, Protocol, Said, Tells, by_symbol};
 use super::{STATUS, TRADES_AT_ONCE, past};
 use crate::dialect::coinbase::Names;
 use crate::dialect::digits;
@@ -56,7 +55,7 @@ struct Subscribed {
 /// What listens to a connection.
 pub(super) struct Exchange {
     /// The channels of a product, in the order of [`KINDS`].
-    by_product: HashMap<Box<str>, [Option<usize>; KINDS.len()], ahash::RandomState>,
+    by_product: BySymbol<{ KINDS.len() }>,
     status: Option<usize>,
     /// The product of each channel, and its trades where it tells of them.
     channels: Vec<(Box<str>, Option<Trades>)>,
@@ -69,16 +68,9 @@ pub(super) struct Exchange {
 impl Exchange {
     /// What listens to a connection with these channels.
     pub(super) fn new(channels: &[Channel]) -> Exchange {
-        let mut by_product: HashMap<Box<str>, [Option<usize>; KINDS.len()], ahash::RandomState> = HashMap::default();
-        for (number, channel) in channels.iter().enumerate() {
-            let Some((kind, product)) = channel.name.split_once(':') else { continue };
-            if let Some(at) = KINDS.iter().position(|known| *known == kind) {
-                by_product.entry(product.into()).or_default()[at] = Some(number);
-            }
-        }
         let followed = |channel: &Channel| (channel.symbol().into(), (channel.tells == Tells::Trades).then(Trades::default));
         Exchange {
-            by_product,
+            by_product: by_symbol(channels, KINDS),
             status: channels.iter().position(|channel| channel.name == STATUS),
             channels: channels.iter().map(followed).collect(),
             products: None,
@@ -94,13 +86,13 @@ impl Exchange {
     }
 
     /// Hears a trade.
-    fn trade(&mut self, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn trade(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         let Some(channel) = self.channel(0, frame) else { return Said::Other };
         let event = Event { text: frame, fields: &self.fields };
         let number = event.integer("trade_id").ok().and_then(|number| u64::try_from(number).ok());
         let time = event.get("time").and_then(|time| digits::timestamp(time.of(frame)));
         match (&mut self.channels[channel].1, number, time) {
-            (Some(trades), Some(number), Some(time)) => trades.hear(number, Last { number, time }).said(channel, false, orders),
+            (Some(trades), Some(number), Some(time)) => trades.hear(over, Last { number, time }).said(channel, false, orders),
             _ => Said::Data(channel),
         }
     }
@@ -121,13 +113,13 @@ impl Exchange {
 }
 
 impl Protocol for Exchange {
-    fn hear(&mut self, _line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         if self.fields.frame(frame).is_err() {
             return Said::Other;
         }
         let kind = Event { text: frame, fields: &self.fields }.get("type").map(|kind| kind.of(frame));
         match kind {
-            Some(b"match") => self.trade(frame, orders),
+            Some(b"match") => self.trade(over, frame, orders),
             Some(b"last_match" | b"heartbeat") => Said::Nothing,
             Some(b"ticker") => self.channel(1, frame).map_or(Said::Other, Said::Data),
             Some(b"status") => {
@@ -139,10 +131,6 @@ impl Protocol for Exchange {
             Some(b"error") => Said::Refused,
             _ => Said::Other,
         }
-    }
-
-    fn taken_over(&mut self) {
-        // Trades go on where they were.
     }
 
     fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
@@ -169,8 +157,9 @@ fn part(hole: &Hole) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{exchange, hear};
+    use super::super::tests::exchange;
     use super::*;
+    use crate::live::testing::hear;
     use crate::live::venue::Wanted;
 
     const NOTHING: (Said, Vec<String>) = (Said::Nothing, Vec::new());
@@ -196,7 +185,7 @@ mod tests {
         assert_eq!(hear(&mut *one, 1, &matched(5)), DATA);
         assert_eq!(hear(&mut *one, 2, &matched(5)), NOTHING, "two connections overlap");
         assert_eq!(hear(&mut *one, 2, &matched(6)), DATA);
-        let hole = vec![format!("gap Some((7, 8)) {} {}", DAY + 6_000_000, DAY + 9_000_000).replacen("gap", "gap 0", 1)];
+        let hole = vec![format!("gap Some((7, 8)) {} {}", DAY + 6_000_000, DAY + 9_000_000)];
         assert_eq!(hear(&mut *one, 2, &matched(9)), (Said::Data(0), hole));
         assert_eq!(hear(&mut *one, 1, &matched(8)), NOTHING, "it is asked for already");
         assert_eq!(hear(&mut *one, 1, &trade("match", "ETH-USD", 5)), (Said::Data(1), vec![]));
@@ -209,7 +198,7 @@ mod tests {
         hear(&mut *one, 0, &matched(5));
         one.taken_over();
         assert_eq!(hear(&mut *one, 1, &trade("last_match", "BTC-USD", 6)), NOTHING);
-        assert_eq!(hear(&mut *one, 1, &matched(7)).1, [format!("gap 0 Some((6, 6)) {} {}", DAY + 5_000_000, DAY + 7_000_000)]);
+        assert_eq!(hear(&mut *one, 1, &matched(7)).1, [format!("gap Some((6, 6)) {} {}", DAY + 5_000_000, DAY + 7_000_000)]);
     }
 
     #[test]

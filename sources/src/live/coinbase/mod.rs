@@ -208,7 +208,6 @@ impl Venue for Coinbase {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::venue::{Line, Order, Said};
     use model::instrument::Contract;
     use serde_json::{Value as Json, json};
 
@@ -238,17 +237,6 @@ mod tests {
 
     pub(super) fn exchange(pairs: &[&str], wanted: &[Wanted]) -> Box<dyn Protocol> {
         listener(&EXCHANGE, pairs, wanted)
-    }
-
-    pub(super) fn hear(listener: &mut dyn Protocol, line: Line, frame: &str) -> (Said, Vec<String>) {
-        let mut orders = Vec::new();
-        let said = listener.hear(line, frame.as_bytes(), &mut orders);
-        let words = |order: &Order| match order {
-            Order::Gap { channel, hole } => format!("gap {channel} {:?} {} {}", hole.numbers, hole.since, hole.until),
-            Order::Resubscribe { channel } => format!("resubscribe {channel}"),
-            other => format!("{other:?}"),
-        };
-        (said, orders.iter().map(words).collect())
     }
 
     #[test]

@@ -12,13 +12,12 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat};
-use hashbrown::HashMap;
 use model::time::Micros;
 use serde::Deserialize;
 
 use super::super::cut;
 use super::super::follow::{self, Chain, Heard, Last, Lately, Trades};
-use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said};
+use super::super::venue::{Ask, BySymbol, Channel, Filled, Hole, Order, Over, Protocol, Said, by_symbol};
 use crate::dialect::digits;
 use crate::dialect::fields::{Event, Fields};
 use crate::dialect::kraken::FuturesMembers;
@@ -51,7 +50,7 @@ struct Past<'a> {
 /// What listens to a connection.
 pub(super) struct Futures {
     /// The channels of a product, in the order of [`FEEDS`].
-    by_product: HashMap<Box<str>, [Option<usize>; FEEDS.len()], ahash::RandomState>,
+    by_product: BySymbol<{ FEEDS.len() }>,
     channels: Vec<Followed>,
     fields: Fields<FuturesMembers>,
     hasher: ahash::RandomState,
@@ -75,16 +74,13 @@ struct Named {
 impl Futures {
     /// What listens to a connection with these channels.
     pub(super) fn new(channels: &[Channel]) -> Futures {
-        let mut by_product: HashMap<Box<str>, [Option<usize>; FEEDS.len()], ahash::RandomState> = HashMap::default();
-        for (number, channel) in channels.iter().enumerate() {
-            let Some((feed, product)) = channel.name.split_once(':') else { continue };
-            if let Some(at) = FEEDS.iter().position(|known| *known == feed) {
-                by_product.entry(product.into()).or_default()[at] = Some(number);
-            }
-        }
         let followed = |channel: &Channel| Followed { product: channel.symbol().into(), state: State::of(channel.tells) };
-        let channels = channels.iter().map(followed).collect();
-        Futures { by_product, channels, fields: Fields::default(), hasher: ahash::RandomState::new() }
+        Futures {
+            by_product: by_symbol(channels, FEEDS),
+            channels: channels.iter().map(followed).collect(),
+            fields: Fields::default(),
+            hasher: ahash::RandomState::new(),
+        }
     }
 
     fn channel(&self, product: &str, feed: &str) -> Option<usize> {
@@ -108,7 +104,7 @@ impl Futures {
 }
 
 impl Protocol for Futures {
-    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         if self.fields.frame(frame).is_err() {
             return Said::Other;
         }
@@ -130,7 +126,7 @@ impl Protocol for Futures {
         let anew = matches!(state, State::Book(_));
         let heard = match (state, number) {
             (State::Trades(Named { trades, lately }), Some(number)) => {
-                let heard = trades.hear(number, Last { number, time: time("time") });
+                let heard = trades.hear(over, Last { number, time: time("time") });
                 if let (Heard::New | Heard::Behind(_), Some(uid)) = (heard, event.get("uid")) {
                     lately.is_new(self.hasher.hash_one(uid.of(frame)));
                 }
@@ -138,15 +134,11 @@ impl Protocol for Futures {
             }
             (State::Book(book), Some(number)) => {
                 let last = Last { number, time: time("timestamp") };
-                if whole { book.snapshot(line, last) } else { book.change(line, number.saturating_sub(1), last) }
+                if whole { book.snapshot(over.line, last) } else { book.change(over.line, number.saturating_sub(1), last) }
             }
             (State::Any, _) | (_, None) => Heard::New,
         };
         heard.said(channel, anew, orders)
-    }
-
-    fn taken_over(&mut self) {
-        // Books begin anew with the snapshots of the new connection; trades go on where they were.
     }
 
     fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
@@ -192,8 +184,9 @@ fn millis(time: Micros) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{futures, hear};
+    use super::super::tests::futures;
     use super::*;
+    use crate::live::testing::hear;
     use crate::live::venue::Wanted;
 
     const NOTHING: (Said, Vec<String>) = (Said::Nothing, Vec::new());

@@ -191,7 +191,6 @@ impl Venue for Kraken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::venue::{Line, Order, Said};
     use model::instrument::Listing;
     use serde_json::Value as Json;
 
@@ -215,17 +214,6 @@ mod tests {
 
     pub(super) fn futures(wanted: &[Wanted]) -> Box<dyn Protocol> {
         listener(&FUTURES, &perpetual(), wanted)
-    }
-
-    pub(super) fn hear(listener: &mut dyn Protocol, line: Line, frame: &str) -> (Said, Vec<String>) {
-        let mut orders = Vec::new();
-        let said = listener.hear(line, frame.as_bytes(), &mut orders);
-        let words = |order: &Order| match order {
-            Order::Gap { hole, .. } => format!("gap {:?} {} {}", hole.numbers, hole.since, hole.until),
-            Order::Resubscribe { channel } => format!("resubscribe {channel}"),
-            other => format!("{other:?}"),
-        };
-        (said, orders.iter().map(words).collect())
     }
 
     #[test]

@@ -11,14 +11,13 @@
 
 use std::borrow::Cow;
 
-use hashbrown::HashMap;
 use model::time::Micros;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::super::cut;
 use super::super::follow::{self, Heard, Last, Trades};
-use super::super::venue::{Ask, Channel, Filled, Hole, Line, Order, Protocol, Said};
+use super::super::venue::{Ask, BySymbol, Channel, Filled, Hole, Line, Order, Over, Protocol, Said, by_symbol};
 use super::super::witness::Witness;
 use super::{SPOT, STATUS};
 use crate::dialect::digits;
@@ -70,7 +69,7 @@ fn pair(symbol: &str) -> String {
 /// What listens to a connection.
 pub(super) struct Spot {
     /// The channels of a pair, in the order of [`KINDS`].
-    by_symbol: HashMap<Box<str>, [Option<usize>; KINDS.len()], ahash::RandomState>,
+    by_symbol: BySymbol<{ KINDS.len() }>,
     status: Option<usize>,
     channels: Vec<Followed>,
     witness: Witness,
@@ -127,19 +126,12 @@ struct Print {
 impl Spot {
     /// What listens to a connection with these channels.
     pub(super) fn new(channels: &[Channel]) -> Spot {
-        let mut by_symbol: HashMap<Box<str>, [Option<usize>; KINDS.len()], ahash::RandomState> = HashMap::default();
-        for (number, channel) in channels.iter().enumerate() {
-            let Some((kind, symbol)) = channel.name.split_once(':') else { continue };
-            if let Some(at) = KINDS.iter().position(|known| *known == kind) {
-                by_symbol.entry(symbol.into()).or_default()[at] = Some(number);
-            }
-        }
         let followed = |channel: &Channel| {
             let symbol = channel.symbol();
             Followed { symbol: symbol.into(), topic: topic(symbol), state: State::of(channel.tells) }
         };
         Spot {
-            by_symbol,
+            by_symbol: by_symbol(channels, KINDS),
             status: channels.iter().position(|channel| channel.name == STATUS),
             channels: channels.iter().map(followed).collect(),
             witness: Witness::new(SPOT.dialect),
@@ -162,7 +154,7 @@ impl Spot {
     }
 
     /// Hears trades.
-    fn trades(&mut self, frame: &[u8], data: Value, orders: &mut Vec<Order>) -> Said {
+    fn trades(&mut self, over: Over, frame: &[u8], data: Value, orders: &mut Vec<Order>) -> Said {
         let mut prints = std::mem::take(&mut self.prints);
         prints.clear();
         // What is no trade is kept: the decoder will tell.
@@ -173,7 +165,7 @@ impl Spot {
             Ok(())
         });
         let said = match prints.iter().find_map(|print| print.at) {
-            Some((channel, _)) if walk.is_ok() => self.follow(channel, frame, &mut prints, orders),
+            Some((channel, _)) if walk.is_ok() => self.follow(over, channel, frame, &mut prints, orders),
             _ => Said::Other,
         };
         self.prints = prints;
@@ -188,14 +180,14 @@ impl Spot {
     }
 
     /// Follows the trades of a frame, oldest first.
-    fn follow(&mut self, channel: usize, frame: &[u8], prints: &mut [Print], orders: &mut Vec<Order>) -> Said {
+    fn follow(&mut self, over: Over, channel: usize, frame: &[u8], prints: &mut [Print], orders: &mut Vec<Order>) -> Said {
         let number = |print: Option<&Print>| print.and_then(|print| print.at).map(|(_, last)| last.number);
         let backwards = number(prints.first()) > number(prints.last());
         for i in 0..prints.len() {
             let print = if backwards { prints.len() - 1 - i } else { i };
             let Print { at: Some((channel, last)), new } = &mut prints[print] else { continue };
             let State::Trades(trades) = &mut self.channels[*channel].state else { continue };
-            match trades.hear(last.number, *last) {
+            match trades.hear(over, *last) {
                 Heard::New => {}
                 Heard::Again => *new = false,
                 Heard::Behind(hole) => orders.push(Order::Gap { channel: *channel, hole }),
@@ -253,7 +245,7 @@ impl Spot {
 }
 
 impl Protocol for Spot {
-    fn hear(&mut self, line: Line, frame: &[u8], orders: &mut Vec<Order>) -> Said {
+    fn hear(&mut self, over: Over, frame: &[u8], orders: &mut Vec<Order>) -> Said {
         if self.outer.frame(frame).is_err() {
             return Said::Other;
         }
@@ -269,7 +261,7 @@ impl Protocol for Spot {
         let whole = outer.get("type").is_some_and(|kind| kind.of(frame) == b"snapshot");
         let (Some(kind), Some(data)) = (kind, data) else { return Said::Other };
         if KINDS[kind] == "trade" {
-            return self.trades(frame, data, orders);
+            return self.trades(over, frame, data, orders);
         }
         let mut first = None;
         let walk = Scanner::at(frame, data).array(|s| s.value().map(|element| first = first.or(Some(element))));
@@ -279,13 +271,9 @@ impl Protocol for Spot {
         }
         match self.channel(frame, kind) {
             None => Said::Other,
-            Some(channel) if KINDS[kind] == "book" => self.book(line, channel, whole, frame, orders),
+            Some(channel) if KINDS[kind] == "book" => self.book(over.line, channel, whole, frame, orders),
             Some(channel) => Said::Data(channel),
         }
-    }
-
-    fn taken_over(&mut self) {
-        // Books begin anew with the snapshots of the new connection; trades go on where they were.
     }
 
     fn fill(&self, channel: usize, hole: &Hole) -> Option<Ask> {
@@ -326,6 +314,7 @@ fn past(trade: &RawValue) -> Option<Last> {
 mod tests {
     use super::super::tests::{hear, spot};
     use super::*;
+    use crate::live::testing::hear;
     use crate::live::venue::Wanted;
 
     const NOTHING: (Said, Vec<String>) = (Said::Nothing, Vec::new());
