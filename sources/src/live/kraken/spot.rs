@@ -312,7 +312,7 @@ fn past(trade: &RawValue) -> Option<Last> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{hear, spot};
+    use super::super::tests::spot;
     use super::*;
     use crate::live::testing::hear;
     use crate::live::venue::Wanted;
