@@ -450,7 +450,7 @@ mod tests {
         hear(&mut *one, 1, &trade(5));
         hear(&mut *one, 1, &depth(11, 15, 1));
         one.taken_over();
-        assert_eq!(hear(&mut *one, 1, &trade(7)).1[0], "gap Some((6, 6))");
+        assert_eq!(hear(&mut *one, 1, &trade(7)).1[0], "gap Some((6, 6)) 5000 7000");
         assert_eq!(hear(&mut *one, 1, &depth(16, 20, 2)), (Said::Data(1), vec![format!("{SNAPSHOT} 0")]), "the other may not have come");
     }
 
