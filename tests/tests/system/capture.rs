@@ -230,7 +230,7 @@ fn era(frames: Range<i64>) -> Batch {
 
 /// The trades of these frames, as they should be stored.
 fn eras(frames: Range<i64>) -> Vec<String> {
-    let trade = |frame: i64| json!({ "symbol": format!("ERA{}-USDT-PERP", frame / 300), "trade_id": frame.to_string() }).to_string();
+    let trade = |frame: i64| format!("ERA{}-USDT-PERP {frame}", frame / 300);
     let mut trades: Vec<String> = frames.filter(|frame| frame % 300 != 0).map(trade).collect();
     trades.sort_unstable();
     trades
@@ -264,7 +264,7 @@ fn what_was_learned_outlasts_the_stream() -> TestResult {
     let on = tokio::runtime::Runtime::new()?;
     let options = json!({ "servers": SERVER.url(), "stream": "LEARNED", "prefix": "LEARNED", "create": true, "duplicate_window": "10m" });
     let mut stream = on.block_on(open_sink("nats", &options.to_string(), Settings::default(), [&*FRAME].into_iter()))?;
-    let client = async_nats::jetstream::new(on.block_on(async_nats::connect(SERVER.url()))?);
+    let client = on.block_on(async { async_nats::connect(SERVER.url()).await.map(async_nats::jetstream::new) })?;
     let source = from_stream("LEARNED").replace("end = \"last\"\n", "");
     let place = Place::new(&format!("{source}{LEARNING}"));
     for (time, frames, workers) in [(1, 300..1_400, "2"), (2, 1_400..1_600, "1"), (3, 1_600..1_700, "3")] {
