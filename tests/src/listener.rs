@@ -100,9 +100,9 @@ rest_url = "{rest_url}"
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Whether a table is there.
+    /// Whether a table is there: its folder is, a moment before its first version.
     pub fn has(&self, table: &str) -> bool {
-        self.data().join("cold").join(table).is_dir()
+        self.data().join("cold").join(table).join("_delta_log/00000000000000000000.json").is_file()
     }
 
     /// Reasons of dead letters.
