@@ -1,20 +1,25 @@
 //! How long a frame takes from the socket to a decoded batch, with many connections.
 //!
-//! A venue made up, in a process of its own on one core, sends trades of a thousand instruments over five hundred connections,
-//! each at its moment. The source `binance` listens on the other core: sockets, the spool, the waits for the disk beside
+//! A venue made up, in a process of its own on one core, sends trades of a thousand instruments over five hundred connections.
+//! Each connection speaks when a recorded one did, each from another moment of the recording on, all of them so much faster or slower that
+//! they have the rate that is asked for. The source `binance` listens on the other core: sockets, the spool, the waits for the disk beside
 //! it, and the dialect. A trade's price is the time at which it was sent, so that a decoded row tells how long it took.
 //!
 //!     cargo bench -p benches --bench live -- [FRAMES_A_SECOND] [SECONDS] [FOLDER_OF_THE_SPOOL]
 
 #![expect(clippy::print_stdout, reason = "a benchmark tells what it measured")]
 
-use std::io::{BufRead, BufReader};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::routing::get;
 use config::settings::Settings;
+use flate2::read::MultiGzDecoder;
 use futures::{SinkExt, StreamExt};
 use model::columns::integer;
 use model::dialect::{FrameRef, Records};
@@ -30,8 +35,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const INSTRUMENTS: usize = 1_000;
 const CONNECTIONS: usize = 500;
-/// How often a connection looks whether frames are due.
-const TICK: Duration = Duration::from_millis(1);
+/// How often it is looked whether frames are due.
+const TICK: Duration = Duration::from_micros(50);
+/// Frames of a connection between two pings.
+const PING: usize = 4_000;
+/// Five minutes of all frames of one instrument, 192 a second.
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/recordings/binance/spot/btcusdt_20240809.gz");
 
 fn main() {
     // Cargo adds `--bench`.
@@ -73,50 +82,93 @@ fn symbol(i: usize) -> String {
     format!("C{i:03}USDT")
 }
 
-/// Sends trades, so many a second over all connections.
+/// Lets connections subscribe, and hands them to [`send`] when all are there.
 async fn venue(rate: usize) {
     let bind = || TcpListener::bind(("127.0.0.1", 0));
     let (sockets, requests) = (bind().await.expect("a port"), bind().await.expect("a port"));
-    println!("ws://{} http://{}", sockets.local_addr().expect("bound"), requests.local_addr().expect("bound"));
+    println!("ws://{} http://{}", sockets.local_addr().expect("it is bound"), requests.local_addr().expect("it is bound"));
     let symbols: Vec<String> = (0..INSTRUMENTS)
         .map(|i| format!(r#"{{"symbol":"{}","baseAsset":"C{i:03}","quoteAsset":"USDT","status":"TRADING","filters":[]}}"#, symbol(i)))
         .collect();
     let listing = format!(r#"{{"serverTime":1723161000000,"symbols":[{}]}}"#, symbols.join(","));
     let service = axum::Router::new().fallback(get(|| async move { listing }));
     tokio::spawn(async move { axum::serve(requests, service).await });
-    let each = rate as f64 / CONNECTIONS as f64;
-    let mut number = 0;
-    while let Ok((stream, _)) = sockets.accept().await {
+    let mut subscribed = Vec::new();
+    while subscribed.len() < CONNECTIONS {
+        let (stream, _) = sockets.accept().await.expect("the port is open");
         stream.set_nodelay(true).expect("it is TCP");
-        number += 1;
-        let phase = Duration::from_micros(number % 1_000);
-        tokio::spawn(async move {
-            let mut socket = tokio_tungstenite::accept_async(stream).await?;
-            let Some(Ok(Message::Text(asked))) = socket.next().await else { return Ok(()) };
-            let id = asked.rsplit("\"id\":").next().and_then(|id| id.trim_end_matches('}').parse::<u64>().ok()).unwrap_or_default();
-            socket.send(Message::text(format!(r#"{{"result":null,"id":{id}}}"#))).await?;
-            let streams: Vec<String> = asked.split('"').filter(|part| part.ends_with("@trade")).map(str::to_owned).collect();
-            let (begun, mut sent) = (tokio::time::Instant::now() + phase, 0_u64);
-            let mut tick = tokio::time::interval_at(begun, TICK);
-            loop {
-                tick.tick().await;
-                let due = (begun.elapsed().as_secs_f64() * each) as u64;
-                while sent < due {
-                    sent += 1;
-                    let stream = &streams[sent as usize % streams.len()];
-                    let (symbol, now) = (stream.trim_end_matches("@trade").to_uppercase(), time::now());
-                    let (id, millis) = (sent / streams.len() as u64 + 1, now / 1_000);
-                    let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
-                    let frame = format!(
-                        r#"{{"stream":"{stream}","data":{{"e":"trade","E":{millis},"s":"{symbol}","t":{id},"p":"{seconds}.{micros:06}","q":"0.01000000","T":{millis},"m":true,"M":true}}}}"#
-                    );
-                    socket.feed(Message::text(frame)).await?;
-                }
-                socket.flush().await?;
+        let mut socket = tokio_tungstenite::accept_async(stream).await.expect("it speaks the protocol");
+        let Some(Ok(Message::Text(asked))) = socket.next().await else { panic!("a connection begins with a subscription") };
+        let id = asked.rsplit("\"id\":").next().and_then(|id| id.trim_end_matches('}').parse::<u64>().ok()).unwrap_or_default();
+        socket.send(Message::text(format!(r#"{{"result":null,"id":{id}}}"#))).await.expect("it listens");
+        let streams: Vec<String> = asked.split('"').filter(|part| part.ends_with("@trade")).map(str::to_owned).collect();
+        let stream = socket.into_inner().into_std().expect("it is open");
+        stream.set_nonblocking(false).expect("it is a socket");
+        subscribed.push((stream, streams));
+    }
+    send(rate, subscribed);
+}
+
+/// When frames came, in nanoseconds since the first.
+fn recorded() -> Vec<u64> {
+    let mut text = String::new();
+    let read = std::fs::File::open(RECORDING).and_then(|file| MultiGzDecoder::new(file).read_to_string(&mut text));
+    read.expect("the recording is there");
+    let times: Vec<u64> = text.lines().filter_map(|line| line.split_once(' ')?.0.parse().ok()).collect();
+    times.iter().map(|time| time - times[0]).collect()
+}
+
+/// Sends trades, so many a second over all connections, each at its moment: with as little work as can be, so that what sends is not
+/// what is measured.
+fn send(rate: usize, mut connections: Vec<(TcpStream, Vec<String>)>) {
+    let moments = recorded();
+    let length = moments[moments.len() - 1];
+    let speed = rate as f64 * length as f64 / 1e9 / (CONNECTIONS * moments.len()) as f64;
+    // When the next frame of each connection is due, and which one it is of those recorded.
+    let mut next: BinaryHeap<(Reverse<u64>, usize, usize)> = (0..CONNECTIONS)
+        .map(|connection| {
+            let first = connection * moments.len() / CONNECTIONS;
+            (Reverse(0), connection, first)
+        })
+        .collect();
+    let (begun, mut sent, mut frame) = (Instant::now(), [0; CONNECTIONS], Vec::new());
+    loop {
+        let now = (begun.elapsed().as_nanos() as f64 * speed) as u64;
+        while let Some(mut due) = next.peek_mut() {
+            let (Reverse(at), connection, moment) = *due;
+            if at > now {
+                break;
             }
-            #[expect(unreachable_code, reason = "it says what the errors above are")]
-            Ok::<(), tokio_tungstenite::tungstenite::Error>(())
-        });
+            let following = (moment + 1) % moments.len();
+            let pause = if following == 0 { 0 } else { moments[following] - moments[moment] };
+            *due = (Reverse(at + pause), connection, following);
+            drop(due);
+            let (socket, streams) = &mut connections[connection];
+            let number = &mut sent[connection];
+            let (stream, id) = (&streams[*number % streams.len()], *number / streams.len() + 1);
+            // A venue asks now and then whether one is still there, Binance every 20 s.
+            if *number % PING == 0 && socket.write_all(&[0x89, 0]).is_err() {
+                return;
+            }
+            *number += 1;
+            let (symbol, now) = (stream.trim_end_matches("@trade").to_uppercase(), time::now());
+            let (millis, seconds, micros) = (now / 1_000, now / 1_000_000, now % 1_000_000);
+            frame.clear();
+            // A text of 126 to 65,535 bytes, unmasked (RFC 6455, section 5.2).
+            frame.extend_from_slice(&[0x81, 126, 0, 0]);
+            write!(
+                frame,
+                r#"{{"stream":"{stream}","data":{{"e":"trade","E":{millis},"s":"{symbol}","t":{id},"p":"{seconds}.{micros:06}","q":"0.01000000","T":{millis},"m":true,"M":true}}}}"#
+            )
+            .expect("memory takes it");
+            let bytes = u16::try_from(frame.len() - 4).expect("a trade is short");
+            frame[2..4].copy_from_slice(&bytes.to_be_bytes());
+            if socket.write_all(&frame).is_err() {
+                // Nobody listens any more.
+                return;
+            }
+        }
+        std::thread::sleep(TICK);
     }
 }
 

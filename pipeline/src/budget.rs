@@ -58,14 +58,6 @@ impl Budget {
         }
     }
 
-    /// Waits until the dataflow has passed `time` with everything that was taken for it and before.
-    pub fn pass(&self, time: Time) {
-        let mut state = self.state.lock().expect("no holder panics");
-        while !state.open && state.in_flight.front().is_some_and(|(taken, _)| *taken <= time) {
-            state = self.room.wait(state).expect("no holder panics");
-        }
-    }
-
     /// Gives back the bytes of every time before `frontier`; `None` is the end of time.
     pub fn release(&self, frontier: Option<Time>) {
         let mut state = self.state.lock().expect("no holder panics");
@@ -90,9 +82,6 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
     use super::*;
 
     /// Rows that wait for room must not be of the time that has to pass before there is room.
@@ -110,27 +99,6 @@ mod tests {
             assert!(budget.state.lock().unwrap().bytes <= 800);
         }
         assert!(time < 100, "some rows share a time");
-    }
-
-    #[test]
-    fn what_was_taken_has_passed_when_the_frontier_is_beyond_it() {
-        let budget = Arc::new(Budget::new(800));
-        budget.pass(7);
-        budget.take(5, 10);
-        budget.take(6, 10);
-        budget.pass(4);
-        let (passed, waiting) = (budget.clone(), Arc::new(AtomicBool::new(true)));
-        let still = waiting.clone();
-        let waiter = std::thread::spawn(move || {
-            passed.pass(5);
-            assert!(!still.load(Ordering::SeqCst), "5 is in flight");
-        });
-        budget.release(Some(5));
-        waiting.store(false, Ordering::SeqCst);
-        budget.release(Some(6));
-        waiter.join().unwrap();
-        budget.lift();
-        budget.pass(6);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Into the dataflow: a source's chunks, at logical times.
 //!
 //! A thread pulls chunks from the source's reader. Each gets the logical time at which it came, is bound to it,
-//! waits for the byte budget and goes to one worker, in turn; every worker is told how time goes on. Logical time
+//! waits for the byte budget and goes to one worker; every worker is told how time goes on. Logical time
 //! is the clock in milliseconds. While the dataflow is busy, time stands still for up to [`LOADED_TICK`], so that
 //! operators see thousands of rows at once; when it is idle, each chunk has a time of its own.
 //!
-//! What a chunk teaches goes to every worker of every process, and nothing that follows is handed over before all of them have
-//! learned it: so a frame is decoded with the listings that came before it in its source, and with no others.
+//! Workers of one process take turns. Where there are several processes ([`spread`]), one worker passes the chunks on, in turn to
+//! all workers. What a chunk teaches goes to every worker, on the way that rows take to it: it comes behind the rows of
+//! the chunks before and ahead of those of the chunks after. So a frame is decoded with the listings that came before it in its
+//! source, and with no others.
 //!
 //! What an earlier run handed over and bound is handed over first, at the same times. A replay is not broken off: a
 //! logical time of which a part was handed over would look complete.
@@ -96,6 +98,8 @@ pub struct Feed {
     pub reader: Option<Box<dyn Reader>>,
     /// The workers.
     pub outlets: Outlets,
+    /// The worker that passes everything on, where there are other processes.
+    pub spreads: Option<usize>,
     /// Bytes in flight of this source.
     pub budget: Arc<Budget>,
     /// Where it goes on.
@@ -121,14 +125,12 @@ struct Cursor {
     time: Time,
     chunks: u64,
     worker: usize,
-    /// The time of the last chunk, where it taught something.
-    taught: Option<Time>,
 }
 
 impl Feed {
     /// Feeds the source into the dataflow until it ends, fails or is stopped.
     pub async fn run(mut self) {
-        let mut cursor = Cursor { time: 0, chunks: 0, worker: 0, taught: None };
+        let mut cursor = Cursor { time: 0, chunks: 0, worker: 0 };
         let Some(mut reader) = self.reader.take() else { return self.close(0, false) };
         if let Some((journal, kept)) = self.journal.as_ref().zip(reader.kept()) {
             journal.follow(&self.name, kept);
@@ -208,7 +210,7 @@ impl Feed {
                 Some(None) => return Ok(true),
                 Some(Some(chunk)) => {
                     let busy = self.budget.is_loaded() && now() < cursor.time + LOADED_TICK;
-                    if !(busy && cursor.taught.is_none() && self.budget.may_join(cursor.time, chunk.bytes())) {
+                    if !(busy && self.budget.may_join(cursor.time, chunk.bytes())) {
                         cursor.time = self.advance(cursor.time);
                     }
                     reader.share().into_iter().for_each(|share| self.account.share(share));
@@ -236,13 +238,9 @@ impl Feed {
         self.outlets.tell_all(|worker| Event::End(time, finished && worker == 0));
     }
 
-    /// Hands a chunk to the next worker, at the time of the cursor.
+    /// Hands a chunk to the workers, at the time of the cursor.
     fn hand_over(&self, chunk: Chunk, cursor: &mut Cursor) {
         let time = cursor.time;
-        if let Some(taught) = cursor.taught.take().filter(|taught| *taught < time) {
-            self.budget.pass(taught);
-        }
-        cursor.taught = (!chunk.lessons.is_empty()).then_some(time);
         cursor.chunks += 1;
         let origin = Origin { source: self.source, chunk: cursor.chunks };
         for error in chunk.errors {
@@ -269,6 +267,9 @@ impl Feed {
             return;
         }
         self.budget.take(time, bytes);
+        if let Some(spreads) = self.spreads {
+            return self.outlets.send(spreads, Event::Rows(time, batches));
+        }
         for other in (0..self.outlets.senders.len()).filter(|other| *other != cursor.worker) {
             let lessons: Vec<Batch> = batches.iter().filter_map(only_lessons).collect();
             if !lessons.is_empty() {
@@ -298,15 +299,11 @@ fn only_lessons(batch: &Batch) -> Option<Batch> {
     Some(Batch { lessons, ..Batch::new(&batch.kind, batch.rows.slice(0, 0), batch.origin) })
 }
 
-/// Spreads the chunks of a source over the workers of all processes. What they teach goes to every one.
+/// Spreads the chunks of a source, which come from one worker, over the workers of all processes. What they teach goes to every one.
 pub fn spread(rows: Stream<'_>) -> Stream<'_> {
     let (worker, workers) = (rows.scope().index(), rows.scope().peers() as u32);
     let copies = move |message: Message| {
         let Message::Batch(batch) = message else { return vec![message] };
-        // The source's thread told the workers of this process, and knows of no others.
-        if batch.is_empty() {
-            return Vec::new();
-        }
         let home = (batch.origin.chunk % u64::from(workers)) as u32;
         let mut copies = Vec::new();
         if let Some(lessons) = only_lessons(&batch) {
@@ -413,8 +410,6 @@ mod tests {
             });
             if index == 0 {
                 for batch in &batches {
-                    // So the source's thread tells the other workers of its process; these copies end here.
-                    input.send(Message::Batch(only_lessons(batch).unwrap()));
                     input.send(Message::Batch(batch.clone()));
                 }
             }

@@ -238,6 +238,7 @@ pub fn run(
     for (((number, node), (reader, resume)), (senders, budget)) in
         (0_u32..).zip(&plan.sources).zip(opened).zip(senders.into_iter().zip(&budgets))
     {
+        let spreads = peers.is_some().then_some(number as usize % senders.len());
         let outlets = Outlets::new(senders, activators.of(number as usize));
         let feed = Feed {
             source: number,
@@ -245,6 +246,7 @@ pub fn run(
             account: node.account.clone(),
             reader,
             outlets,
+            spreads,
             budget: budget.clone(),
             resume,
             clock: clock.clone(),

@@ -21,7 +21,7 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 /// The largest message: beyond it the connection is given up.
 const LARGEST: usize = 32 << 20;
 /// Bytes read from a socket at once. So many are zeroed before each read, which is what most of a short frame would cost.
-const READ: usize = 8 << 10;
+const READ: usize = 4 << 10;
 
 /// TLS with the system's certificates, which take a while to read.
 static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| {

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use model::Account;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use super::Wants;
@@ -46,13 +46,6 @@ pub(super) struct Recovering {
     pub(super) shard: Shard,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) gaps: Gaps,
-}
-
-/// What listens, and ends when this is dropped.
-pub(super) struct Listeners {
-    /// Who is told what is listed, once everybody has learned it.
-    pub(super) listed: UnboundedSender<Listed>,
-    pub(super) _tasks: JoinSet<()>,
 }
 
 /// A page of a market's listing that everybody has learned.
@@ -171,9 +164,8 @@ impl Coverage {
     }
 }
 
-/// Listens to what is listed later, until nobody says so any more.
-pub(super) async fn extend(mut coverages: Vec<Coverage>, mut listed: UnboundedReceiver<Listed>) {
-    let mut listening = JoinSet::new();
+/// Listens, and to what is listed later, too, until nobody says so any more.
+pub(super) async fn extend(mut coverages: Vec<Coverage>, mut listed: UnboundedReceiver<Listed>, mut listening: JoinSet<()>) {
     while let Some(Listed { market, page }) = listed.recv().await {
         if let Some(coverage) = coverages.iter_mut().find(|coverage| coverage.market.name == market) {
             coverage.extend(&page, &mut listening);

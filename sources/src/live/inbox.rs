@@ -56,21 +56,26 @@ impl Sender {
     pub(super) async fn send(&self, batch: &mut Batch) -> bool {
         loop {
             let room = self.0.room.notified();
-            {
-                let mut state = self.0.lock();
-                if state.closed {
-                    return false;
-                }
-                if state.waiting.bytes.len() < MOST {
-                    if state.waiting.frames == 0 {
-                        self.0.came.notify_one();
-                    }
-                    state.waiting.append(batch);
-                    return true;
-                }
+            if let Some(open) = self.offer(batch) {
+                return open;
             }
             room.await;
         }
+    }
+
+    /// Adds what came like [`send`](Self::send) where there is room for it; `None` where there is none.
+    pub(super) fn offer(&self, batch: &mut Batch) -> Option<bool> {
+        let mut state = self.0.lock();
+        if state.closed {
+            return Some(false);
+        }
+        (state.waiting.bytes.len() < MOST).then(|| {
+            if state.waiting.frames == 0 {
+                self.0.came.notify_one();
+            }
+            state.waiting.append(batch);
+            true
+        })
     }
 }
 

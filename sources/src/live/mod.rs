@@ -17,8 +17,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,7 +60,7 @@ mod venue;
 mod witness;
 
 pub use catalogue::{Question, instruments, venues};
-use coverage::{Coverage, Listeners, Recovering};
+use coverage::{Coverage, Recovering};
 use gaps::Holds;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
@@ -72,6 +72,8 @@ use venue::{Instrument, Market, Over, Venue};
 use crate::dialect::{self, Dialects};
 use crate::{Clock, OpenSource, Position, Reader, Source, SourceError};
 
+/// The least time between two looks at all sockets.
+const ROUND: Duration = Duration::from_micros(500);
 /// The least time between two writes to the spool.
 const GATHERING: Duration = Duration::from_millis(1);
 
@@ -350,7 +352,6 @@ impl Source for Live {
         let writes = thread::Builder::new().name("spool".into()).spawn(move || write(writer, &inbox, &account, &place));
         let (account, place) = (cx.account.clone(), folder.display().to_string());
         let keeps = thread::Builder::new().name("spool disk".into()).spawn(move || keep(keeper, &account, &place));
-        writes.and(keeps).map_err(|error| self.wants.unable(error.to_string(), "see how many threads the system allows"))?;
         let connections = Arc::new(AtomicU32::new(0));
         let of_market = |(market, Asked { rest, .. }): (&Market, &Asked)| Coverage::new(&self.wants, market, rest, &cx, &out, &connections);
         let mut coverages: Vec<Coverage> = self.wants.markets.iter().zip(asked).map(of_market).collect();
@@ -360,18 +361,26 @@ impl Source for Live {
         }
         let Recovered { holds, mut given_up } = recover(&mut shards, &folder, *tail.borrow(), cx.from.as_ref())?;
         out.send(&mut given_up).await;
-        let mut listening = JoinSet::new();
-        for ((coverage, instruments), Asked { rest, listing }) in coverages.iter_mut().zip(&instruments).zip(asked) {
-            coverage.poll(instruments, &mut listening);
-            listening.spawn(poll::listing(self.wants.clone(), coverage.market(), rest.clone(), listing.clone(), out.clone()));
-        }
-        for Recovering { shard, protocol, gaps } in shards {
-            listening.spawn(shard.run(protocol, gaps));
-        }
-        let (listed, told) = mpsc::unbounded_channel();
-        listening.spawn(coverage::extend(coverages, told));
-        let listeners = Listeners { listed, _tasks: listening };
-        Ok(Box::new(LiveReader::open(&folder, identity, cx.from, holds, &cx.node, (tail, kept), listeners)?))
+        let (wants, listings) = (self.wants.clone(), asked.iter().map(|asked| (asked.rest.clone(), asked.listing.clone())));
+        let (listings, (listed, told)) = (listings.collect::<Vec<_>>(), mpsc::unbounded_channel());
+        let listen = async move {
+            let mut listening = JoinSet::new();
+            for ((coverage, instruments), (rest, listing)) in coverages.iter_mut().zip(&instruments).zip(listings) {
+                coverage.poll(instruments, &mut listening);
+                listening.spawn(poll::listing(wants.clone(), coverage.market(), rest, listing, out.clone()));
+            }
+            drop(out);
+            for Recovering { shard, protocol, gaps } in shards {
+                listening.spawn(shard.run(protocol, gaps));
+            }
+            coverage::extend(coverages, told, listening).await;
+        };
+        // A thread of their own, which takes connections in the order in which they have something: a pool of threads would let
+        // some wait behind others for as long as it is busy.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(in_rounds()).build();
+        let listens = runtime.and_then(|runtime| thread::Builder::new().name("sockets".into()).spawn(move || runtime.block_on(listen)));
+        writes.and(keeps).and(listens).map_err(|error| self.wants.unable(error.to_string(), "see how many threads the system allows"))?;
+        Ok(Box::new(LiveReader::open(&folder, identity, cx.from, holds, &cx.node, (tail, kept), listed)?))
     }
 }
 
@@ -499,6 +508,19 @@ fn keep(keeper: Keeper, account: &Account, place: &str) {
     if let Err(error) = keeper.run() {
         tracing::error!(place, "the disk does not keep what was heard: {error}");
         account.error(format!("{place}: the disk does not keep what was heard: {error}"));
+    }
+}
+
+/// What a thread does before it waits for sockets: it leaves them alone for the rest of a round, and then takes all that have something
+/// at once. Who is looked at first after a pause does not wait.
+fn in_rounds() -> impl Fn() + Send + Sync + 'static {
+    let last_look = Mutex::new(Instant::now());
+    move || {
+        let mut last_look = last_look.lock().expect("nobody panics with it");
+        if let Some(rest) = ROUND.checked_sub(last_look.elapsed()) {
+            thread::sleep(rest);
+        }
+        *last_look = Instant::now();
     }
 }
 

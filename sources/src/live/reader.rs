@@ -12,9 +12,10 @@ use hashbrown::HashMap;
 use model::Lesson;
 use model::kinds::FRAME;
 use model::time;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use super::coverage::{Listed, Listeners};
+use super::coverage::Listed;
 use super::gaps::Holds;
 use super::spool::{Cursor, Tail, position};
 use crate::file::frames::Frames;
@@ -39,8 +40,8 @@ pub(super) struct LiveReader {
     unsettled: VecDeque<(u64, Listed)>,
     /// The first frame of this run.
     first: u64,
-    /// What listens; ends when this is dropped.
-    listeners: Listeners,
+    /// Who is told what is listed, once everybody has learned it. What listens ends when this is dropped.
+    listed: UnboundedSender<Listed>,
 }
 
 impl LiveReader {
@@ -52,7 +53,7 @@ impl LiveReader {
         holds: Holds,
         source: &str,
         (tail, kept): (watch::Receiver<Tail>, watch::Receiver<u64>),
-        listeners: Listeners,
+        listed: UnboundedSender<Listed>,
     ) -> Result<Self, SourceError> {
         if let Some(from) = from.as_ref().filter(|from| from.identity != identity) {
             return Err(SourceError {
@@ -80,7 +81,7 @@ impl LiveReader {
             topics: Labels::default(),
             unsettled: VecDeque::new(),
             first: seen.next,
-            listeners,
+            listed,
         })
     }
 }
@@ -144,7 +145,7 @@ impl Reader for LiveReader {
     async fn settle(&mut self, position: &Position) -> Result<(), SourceError> {
         while let Some((_, listed)) = self.unsettled.pop_front_if(|(number, _)| *number <= position.offset) {
             // Where nobody listens any more, the run is over.
-            let _ = self.listeners.listed.send(listed);
+            let _ = self.listed.send(listed);
         }
         let settled = self.holds.first_frame().map_or(position.offset, |first| position.offset.min(first));
         if let Err(error) = self.cursor.forget_before(settled) {

@@ -11,18 +11,19 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ahash::{HashSet, RandomState};
 use bytes::Bytes;
 use config::values;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, SinkExt, StreamExt};
+use futures::{SinkExt, StreamExt};
 use model::{Account, time};
 use storage::attempts::Attempts;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -155,7 +156,8 @@ type Answering = Pin<Box<dyn Future<Output = (Asking, Result<Bytes, Unanswered>)
 struct Listening {
     protocol: Box<dyn Protocol>,
     habits: Vec<Habit>,
-    asking: FuturesUnordered<Answering>,
+    /// What is to be asked for.
+    to_ask: Vec<Asking>,
     gaps: Gaps,
     orders: Vec<Order>,
     batch: Batch,
@@ -171,7 +173,7 @@ impl Shard {
         let mut state = Listening {
             protocol,
             habits: vec![Habit { last: Instant::now(), pause: 0.0, frames: 0, buried: 0 }; self.channels.len()],
-            asking: FuturesUnordered::new(),
+            to_ask: Vec::new(),
             gaps,
             orders: Vec::new(),
             batch: Batch::default(),
@@ -181,11 +183,12 @@ impl Shard {
         for open in state.gaps.resume(self.patience.fill) {
             self.fill(open, &mut state);
         }
+        let mut answers = FuturesUnordered::new();
         loop {
             let why = match self.open().await {
                 Ok(line) => {
                     let mut lines = vec![line];
-                    match self.listen(&mut lines, &mut state, &mut attempts).await {
+                    match self.listen(&mut lines, &mut state, &mut answers, &mut attempts).await {
                         Ok(()) => return,
                         Err(why) => {
                             lines.iter().for_each(|line| self.ended(line, &mut state));
@@ -244,7 +247,13 @@ impl Shard {
     }
 
     /// Listens to a connection and those that take its place, until one breaks. `Ok` where nobody wants to know any more.
-    async fn listen(&self, lines: &mut Vec<Line>, state: &mut Listening, attempts: &mut Attempts) -> Result<(), String> {
+    async fn listen(
+        &self,
+        lines: &mut Vec<Line>,
+        state: &mut Listening,
+        answers: &mut FuturesUnordered<Answering>,
+        attempts: &mut Attempts,
+    ) -> Result<(), String> {
         let begun = Instant::now();
         for habit in &mut state.habits {
             habit.last = begun;
@@ -252,25 +261,21 @@ impl Shard {
         let mut look = tokio::time::interval(LOOK);
         let mut opening: Option<Pin<Box<dyn Future<Output = Result<Line, String>> + Send + '_>>> = None;
         loop {
+            answers.extend(state.to_ask.drain(..).map(|asking| self.ask(asking)));
+            if lines.iter().any(Line::is_up) {
+                attempts.succeeded();
+            }
             let next_message = lines.iter().filter(|line| !line.unsent.is_empty()).map(|line| line.next_message).min();
             tokio::select! {
-                (number, message) = next_of(lines) => {
-                    let mut broken = self.take(number, lines, message, state);
-                    // As much as is there, whatever the scheduler thinks.
-                    for _ in 1..AT_ONCE {
-                        if broken.is_err() { break }
-                        let Some((number, message)) = tokio::task::unconstrained(next_of(lines)).now_or_never() else { break };
-                        broken = self.take(number, lines, message, state);
-                    }
+                heard = poll_fn(|cx| self.hear(lines, state, cx)) => {
                     if !self.hand_over(state).await { return Ok(()) }
-                    if let Err((number, why)) = broken {
+                    if let Err((number, why)) = heard {
                         // What an old one told of may be followed on the new one by now: if that breaks, all begins anew.
                         if number + 1 == lines.len() { return Err(why) }
                         self.ended(&lines.remove(number), state);
                     }
-                    if lines.iter().any(|line| line.is_up()) { attempts.succeeded() }
                 }
-                Some((asking, answer)) = state.asking.next() => {
+                Some((asking, answer)) = answers.next() => {
                     self.answered(asking, answer, state);
                     if !self.hand_over(state).await { return Ok(()) }
                 }
@@ -308,6 +313,27 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Takes in what has come over all connections and hands it over. Ready where that leaves something to do: there is no room for it,
+    /// something is to be said or asked, or a connection is up or over; an error says which one, and why.
+    fn hear(&self, lines: &mut [Line], state: &mut Listening, cx: &mut Context<'_>) -> Poll<Result<(), (usize, String)>> {
+        let was_up = lines.iter().all(Line::is_up);
+        for taken in 0..AT_ONCE {
+            let next = lines.iter_mut().enumerate().find_map(|(number, line)| match line.socket.poll_next_unpin(cx) {
+                Poll::Ready(message) => Some((number, message)),
+                Poll::Pending => None,
+            });
+            let Some((number, message)) = next else {
+                let as_usual = was_up && lines.iter().all(Line::is_up) && state.to_ask.is_empty();
+                let waits = taken == 0 || (as_usual && (state.batch.frames == 0 || self.out.offer(&mut state.batch) == Some(true)));
+                return if waits { Poll::Pending } else { Poll::Ready(Ok(())) };
+            };
+            if let Err(over) = self.take(number, lines, message, state) {
+                return Poll::Ready(Err(over));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Takes a message in. An error says which connection is over, and why.
@@ -407,7 +433,7 @@ impl Shard {
     fn obey(&self, mut line: Option<&mut Line>, state: &mut Listening) {
         for order in std::mem::take(&mut state.orders) {
             match order {
-                Order::Ask { channel, ask, failed } => self.ask(Asking { ask, failed, purpose: Purpose::Channel(channel) }, &state.asking),
+                Order::Ask { channel, ask, failed } => state.to_ask.push(Asking { ask, failed, purpose: Purpose::Channel(channel) }),
                 Order::Resubscribe { channel } => {
                     // A subscription that is still to be sent will do.
                     if let Some(line) = &mut line
@@ -446,7 +472,7 @@ impl Shard {
     /// Asks for what a hole still lacks.
     fn fill(&self, open: Open, state: &mut Listening) {
         match state.protocol.fill(open.channel, &open.rest) {
-            Some(ask) => self.ask(Asking { ask, failed: 0, purpose: Purpose::Fill(open) }, &state.asking),
+            Some(ask) => state.to_ask.push(Asking { ask, failed: 0, purpose: Purpose::Fill(open) }),
             None => self.close(&open, Some("the venue does not tell it again"), state),
         }
     }
@@ -458,9 +484,9 @@ impl Shard {
         state.gaps.close(open);
     }
 
-    fn ask(&self, asking: Asking, answering: &FuturesUnordered<Answering>) {
+    fn ask(&self, asking: Asking) -> Answering {
         let rest = self.rest.clone();
-        answering.push(Box::pin(async move {
+        Box::pin(async move {
             match &asking.purpose {
                 Purpose::Fill(open) if asking.failed == 0 && open.rest == open.hole => sleep(LAG).await,
                 _ if asking.failed > 0 => sleep(pause(asking.failed)).await,
@@ -468,7 +494,7 @@ impl Shard {
             }
             let answer = rest.ask(&asking.ask).await;
             (asking, answer)
-        }));
+        })
     }
 
     fn answered(&self, mut asking: Asking, answer: Result<Bytes, Unanswered>, state: &mut Listening) {
@@ -504,7 +530,7 @@ impl Shard {
                 }
                 tracing::warn!(channel = self.channels[*channel].name, failed = asking.failed, "{what}; asking again");
                 asking.failed = if transient { asking.failed.saturating_add(1) } else { u32::MAX };
-                self.ask(asking, &state.asking);
+                state.to_ask.push(asking);
             }
         }
     }
@@ -628,16 +654,4 @@ impl Habit {
 /// How long to wait before something is asked for again.
 fn pause(failed: u32) -> Duration {
     Duration::from_millis(250).saturating_mul(1 << failed.saturating_sub(1).min(10)).min(LONGEST_PAUSE)
-}
-
-/// The next message of whichever connection has one, with the number of the connection; `None` where it has ended.
-async fn next_of(lines: &mut [Line]) -> (usize, Option<Result<Message, tungstenite::Error>>) {
-    std::future::poll_fn(|cx| {
-        let ready = lines.iter_mut().enumerate().find_map(|(number, line)| match line.socket.poll_next_unpin(cx) {
-            Poll::Ready(message) => Some((number, message)),
-            Poll::Pending => None,
-        });
-        ready.map_or(Poll::Pending, Poll::Ready)
-    })
-    .await
 }

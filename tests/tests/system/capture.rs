@@ -252,9 +252,12 @@ fn a_capture_is_decoded_with_the_listings_that_are_in_it() -> TestResult {
         complete(&replay, &["--workers", workers]);
         assert_eq!(traded(&replay), eras(300..2_700), "{workers} workers");
     }
-    let replay = Place::new(&format!("{source}{LEARNING}"));
-    assert_eq!(processes::start(&replay, 3, 2, &[]).wait(), [Some(0); 3], "{}", replay.log());
-    assert_eq!(traded(&replay), eras(300..2_700), "three processes");
+    // A listing overtook the frames before it, once in ten runs.
+    for _ in 0..5 {
+        let replay = Place::new(&format!("{source}{LEARNING}"));
+        assert_eq!(processes::start(&replay, 3, 2, &[]).wait(), [Some(0); 3], "{}", replay.log());
+        assert_eq!(traded(&replay), eras(300..2_700), "three processes");
+    }
     Ok(())
 }
 
