@@ -157,12 +157,12 @@ impl Place {
     /// Lets it come to its end.
     #[track_caller]
     fn finish(&self) {
-        self.finish_with(&[]);
+        self.finish_at(RATE);
     }
 
     #[track_caller]
-    fn finish_with(&self, more: &[&str]) {
-        let summary = self.run(&[&["--set", RATE], more].concat());
+    fn finish_at(&self, rate: &str) {
+        let summary = self.run(&["--set", rate]);
         assert_eq!(summary.status, Some(0), "{}\n{}", summary.stderr, self.log());
         assert!(summary.stdout.contains("the books balance"), "{}", summary.stdout);
     }
@@ -333,6 +333,8 @@ fn killed_at_any_moment_nothing_is_lost_and_nothing_doubled() {
 /// Every place between two things that are written down and depend on each other.
 #[test]
 fn a_crash_between_any_two_writes_loses_and_doubles_nothing() {
+    /// A checkpoint may take a second, and there have to be a few before the first is removed.
+    const SLOWLY: &str = "sources.market.rate=4_000";
     for (number, point) in [
         "bound",
         "intended",
@@ -351,15 +353,12 @@ fn a_crash_between_any_two_writes_loses_and_doubles_nothing() {
         println!("crash at `{point}`");
         let database = format!("recovery_crash_{number}");
         let place = victim(&database);
-        // Once early and once in a run that goes on, and slowly: a checkpoint may take seconds, and a few of them have to be there
-        // before the first is removed.
+        // Once early and once in a run that goes on.
         for time in [1, 2] {
-            let slowly = ["--set", "sources.market.rate=2_000"];
-            let crashed = finish(place.command("run", &slowly).env(crash::VARIABLE, format!("{point}:{time}")));
+            let crashed = finish(place.command("run", &["--set", SLOWLY]).env(crash::VARIABLE, format!("{point}:{time}")));
             assert_eq!(crashed.status, None, "`{point}` was not passed {time} times:\n{}", crashed.stderr);
         }
-        // Another pace is another pipeline.
-        place.finish_with(&["--accept"]);
+        place.finish_at(SLOWLY);
         place.compare(&database);
     }
 }
