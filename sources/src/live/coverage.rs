@@ -4,12 +4,15 @@
 //! settled. Every worker has learned the listing by then, so what comes of the instrument can be decoded wherever it goes.
 
 use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use bytes::Bytes;
 use model::Account;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Wants;
@@ -46,6 +49,12 @@ pub(super) struct Recovering {
     pub(super) shard: Shard,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) gaps: Gaps,
+}
+
+/// The thread that listens to sockets, as long as this is there.
+pub(super) struct Sockets {
+    pub(super) handle: Handle,
+    pub(super) _ends: oneshot::Sender<Infallible>,
 }
 
 /// A page of a market's listing that everybody has learned.
@@ -151,7 +160,7 @@ impl Coverage {
     }
 
     /// Listens to what a page of the listing has that was not there before.
-    fn extend(&mut self, page: &[u8], listening: &mut JoinSet<()>) {
+    fn extend(&mut self, page: &[u8], listening: &mut JoinSet<()>, sockets: &Sockets) {
         let instruments = match self.wants.meant(&self.market, page) {
             Ok(instruments) => instruments,
             Err(what) => return self.account.error(what.to_string()),
@@ -159,16 +168,21 @@ impl Coverage {
         self.poll(&instruments, listening);
         for Recovering { shard, protocol, gaps } in self.shards(&instruments) {
             tracing::info!(shard = shard.name, channels = shard.channels.len(), "listens to what was not listed before");
-            listening.spawn(shard.run(protocol, gaps));
+            listening.spawn_on(shard.run(protocol, gaps), &sockets.handle);
         }
     }
 }
 
-/// Listens, and to what is listed later, too, until nobody says so any more.
-pub(super) async fn extend(mut coverages: Vec<Coverage>, mut listed: UnboundedReceiver<Listed>, mut listening: JoinSet<()>) {
+/// Lets everything listen, and listens to what is listed later, too, until nobody says so any more.
+pub(super) async fn extend(
+    mut coverages: Vec<Coverage>,
+    mut listed: UnboundedReceiver<Listed>,
+    mut listening: JoinSet<()>,
+    sockets: Sockets,
+) {
     while let Some(Listed { market, page }) = listed.recv().await {
         if let Some(coverage) = coverages.iter_mut().find(|coverage| coverage.market.name == market) {
-            coverage.extend(&page, &mut listening);
+            coverage.extend(&page, &mut listening, &sockets);
         }
     }
 }

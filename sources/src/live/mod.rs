@@ -15,6 +15,7 @@
 //! - **Decoding is elsewhere.** Frames go on as they came, so a capture of them replays to the same records.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
@@ -33,7 +34,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use storage::attempts::Attempts;
 use storage::say;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 mod binance;
@@ -60,7 +61,7 @@ mod venue;
 mod witness;
 
 pub use catalogue::{Question, instruments, venues};
-use coverage::{Coverage, Recovering};
+use coverage::{Coverage, Recovering, Sockets};
 use gaps::Holds;
 use reader::LiveReader;
 use rest::{Rest, Unanswered};
@@ -361,25 +362,23 @@ impl Source for Live {
         }
         let Recovered { holds, mut given_up } = recover(&mut shards, &folder, *tail.borrow(), cx.from.as_ref())?;
         out.send(&mut given_up).await;
-        let (wants, listings) = (self.wants.clone(), asked.iter().map(|asked| (asked.rest.clone(), asked.listing.clone())));
-        let (listings, (listed, told)) = (listings.collect::<Vec<_>>(), mpsc::unbounded_channel());
-        let listen = async move {
-            let mut listening = JoinSet::new();
-            for ((coverage, instruments), (rest, listing)) in coverages.iter_mut().zip(&instruments).zip(listings) {
-                coverage.poll(instruments, &mut listening);
-                listening.spawn(poll::listing(wants.clone(), coverage.market(), rest, listing, out.clone()));
-            }
-            drop(out);
-            for Recovering { shard, protocol, gaps } in shards {
-                listening.spawn(shard.run(protocol, gaps));
-            }
-            coverage::extend(coverages, told, listening).await;
-        };
-        // A thread of their own, which takes connections in the order in which they have something: a pool of threads would let
-        // some wait behind others for as long as it is busy.
+        // Sockets have a thread of their own, which takes them in the order in which they have something: a pool of threads would let some
+        // wait behind others for as long as it is busy. What is asked for and read at length stays away from it.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_park(in_rounds()).build();
-        let listens = runtime.and_then(|runtime| thread::Builder::new().name("sockets".into()).spawn(move || runtime.block_on(listen)));
-        writes.and(keeps).and(listens).map_err(|error| self.wants.unable(error.to_string(), "see how many threads the system allows"))?;
+        let runtime = runtime.map_err(|error| self.wants.no_thread(&error))?;
+        let (sockets, (ends, over)) = (runtime.handle().clone(), oneshot::channel());
+        let listens = thread::Builder::new().name("sockets".into()).spawn(move || runtime.block_on(over));
+        writes.and(keeps).and(listens.map(drop)).map_err(|error| self.wants.no_thread(&error))?;
+        let mut listening = JoinSet::new();
+        for ((coverage, instruments), Asked { rest, listing }) in coverages.iter_mut().zip(&instruments).zip(asked) {
+            coverage.poll(instruments, &mut listening);
+            listening.spawn(poll::listing(self.wants.clone(), coverage.market(), rest.clone(), listing.clone(), out.clone()));
+        }
+        for Recovering { shard, protocol, gaps } in shards {
+            listening.spawn_on(shard.run(protocol, gaps), &sockets);
+        }
+        let (listed, told) = mpsc::unbounded_channel();
+        tokio::spawn(coverage::extend(coverages, told, listening, Sockets { handle: sockets, _ends: ends }));
         Ok(Box::new(LiveReader::open(&folder, identity, cx.from, holds, &cx.node, (tail, kept), listed)?))
     }
 }
@@ -458,6 +457,10 @@ impl Wants {
 
     fn unable(&self, what: impl Into<String>, remedy: &str) -> SourceError {
         SourceError { transient: false, place: self.venue.name().into(), what: what.into(), remedy: remedy.into() }
+    }
+
+    fn no_thread(&self, error: &io::Error) -> SourceError {
+        self.unable(error.to_string(), "see how many threads and files the system allows")
     }
 
     fn misread(&self, market: &Market, what: String) -> SourceError {
