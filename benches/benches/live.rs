@@ -196,7 +196,7 @@ async fn listen(arguments: &[String]) {
     let mut records = Records::wanting(["trade"]);
     let (warm, long) = (Duration::from_secs(5), Duration::from_secs(seconds.parse().expect("a number")));
     let (mut begun, mut settled) = (None, Instant::now());
-    let (mut latencies, mut rows, mut chunks): (Vec<u32>, u64, u64) = (Vec::new(), 0, 0);
+    let (mut latencies, mut rows, mut chunks) = (Latencies::default(), 0, 0_u64);
     println!(
         "{:>8} {:>12} {:>10} {:>10} {:>10} {:>10} {:>8} {:>6}",
         "seconds", "frames/s", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "RSS MB", "fds"
@@ -224,10 +224,9 @@ async fn listen(arguments: &[String]) {
             let trades = TradeRows::of(&batch).expect("trades");
             begun.get_or_insert_with(Instant::now);
             if measures {
-                rows += batch.num_rows() as u64;
+                rows += batch.num_rows();
                 // The price is the time in seconds, in units of 10⁻¹².
-                latencies
-                    .extend(trades.price.values().iter().map(|price| u32::try_from(now - (price / 1_000_000) as i64).unwrap_or_default()));
+                trades.price.values().iter().for_each(|price| latencies.add(now - (price / 1_000_000) as i64));
             }
         }
         chunks += 1;
@@ -239,9 +238,8 @@ async fn listen(arguments: &[String]) {
             told = Instant::now();
         } else if told.elapsed() > Duration::from_secs(10) {
             let begun = begun.expect("it measures");
-            tell(&mut latencies, told.elapsed(), begun.elapsed());
+            tell(&std::mem::take(&mut latencies), told.elapsed(), begun.elapsed());
             told = Instant::now();
-            latencies.clear();
             if begun.elapsed() > warm + long {
                 println!("{rows} rows in {chunks} chunks");
                 return;
@@ -250,20 +248,52 @@ async fn listen(arguments: &[String]) {
     }
 }
 
-fn tell(latencies: &mut [u32], during: Duration, since: Duration) {
-    latencies.sort_unstable();
-    let at = |share: f64| f64::from(latencies[((latencies.len() - 1) as f64 * share) as usize]) / 1e3;
+/// How many frames took how long, in units of [`Latencies::UNIT`]: to sort a second's frames would hold up those of the next.
+struct Latencies(Vec<u32>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Latencies(vec![0; 100_000])
+    }
+}
+
+impl Latencies {
+    /// Microseconds.
+    const UNIT: i64 = 10;
+
+    fn add(&mut self, micros: i64) {
+        let at = usize::try_from(micros / Self::UNIT).unwrap_or_default().min(self.0.len() - 1);
+        self.0[at] += 1;
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|count| u64::from(*count)).sum()
+    }
+
+    /// Within how many milliseconds this share of frames came.
+    fn within(&self, share: f64) -> f64 {
+        let wanted = (self.count() as f64 * share).ceil() as u64;
+        let mut found = 0;
+        let at = self.0.iter().position(|count| {
+            found += u64::from(*count);
+            found >= wanted
+        });
+        (at.expect("no share is above one") as i64 + 1) as f64 * Self::UNIT as f64 / 1e3
+    }
+}
+
+fn tell(latencies: &Latencies, during: Duration, since: Duration) {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     println!(
         "{:>8.0} {:>12.0} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {:>8} {:>6}",
         since.as_secs_f64(),
-        latencies.len() as f64 / during.as_secs_f64(),
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0),
+        latencies.count() as f64 / during.as_secs_f64(),
+        latencies.within(0.5),
+        latencies.within(0.99),
+        latencies.within(0.999),
+        latencies.within(1.0),
         resident.unwrap_or_default() / 1024,
         files
     );

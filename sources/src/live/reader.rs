@@ -14,10 +14,11 @@ use model::kinds::FRAME;
 use model::time;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use super::coverage::Listed;
 use super::gaps::Holds;
-use super::spool::{Cursor, Tail, position};
+use super::spool::{self, Cursor, Tail, position};
 use crate::file::frames::Frames;
 use crate::{Chunk, Position, Reader, SourceError, listing};
 
@@ -148,9 +149,12 @@ impl Reader for LiveReader {
             let _ = self.listed.send(listed);
         }
         let settled = self.holds.first_frame().map_or(position.offset, |first| position.offset.min(first));
-        if let Err(error) = self.cursor.forget_before(settled) {
-            // They only take room, and are removed with the next.
-            tracing::warn!("settled frames are not removed: {error}");
+        // They only take room, and those that stay are removed by the next run.
+        let unable = |error| tracing::warn!("settled frames are not removed: {error}");
+        match self.cursor.forget_before(settled) {
+            Ok(settled) if settled.is_empty() => {}
+            Ok(settled) => drop(spawn_blocking(move || spool::remove(&settled).unwrap_or_else(unable))),
+            Err(error) => unable(error),
         }
         Ok(())
     }

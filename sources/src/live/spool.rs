@@ -15,6 +15,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use model::time::{self, Micros};
 use tokio::sync::watch;
@@ -27,10 +29,18 @@ const SEGMENT: u64 = 64 << 20;
 const HEAD: usize = 8;
 /// The longest frame; a venue's listing has some ten megabytes.
 const LONGEST: usize = 256 << 20;
-/// Bytes for which an empty batch keeps room.
+/// Bytes for which the batch of all keeps room when it is empty.
 const KEPT: usize = 1 << 20;
+/// Bytes for which the batch of a connection keeps room when it is empty.
+const KEPT_BY_ONE: usize = 16 << 10;
 /// Bytes read at once.
 const BLOCK: usize = 1 << 20;
+/// Bytes that are given back to the disk at once: a core is held up for a millisecond by each megabyte.
+const STEP: u64 = 1 << 20;
+/// How long others have the core after each such step.
+const PAUSE: Duration = Duration::from_millis(1);
+/// What the name of a segment ends with that is settled and about to be removed.
+const SETTLED: &str = "settled";
 /// The file that says when the spool was made.
 const IDENTITY: &str = "made";
 
@@ -117,22 +127,23 @@ impl Batch {
         })
     }
 
-    /// Appends another, which is empty then.
+    /// Appends another, which is empty then. Each keeps its own room: of those that are appended there are many, and they need little.
     pub(super) fn append(&mut self, other: &mut Batch) {
-        if self.frames == 0 {
-            std::mem::swap(self, other);
-        } else {
-            self.bytes.extend_from_slice(&other.bytes);
-            self.frames += other.frames;
-        }
-        other.clear();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.frames += other.frames;
+        other.empty(KEPT_BY_ONE);
+    }
+
+    /// Takes everything out of the batch of all.
+    pub(super) fn clear(&mut self) {
+        self.empty(KEPT);
     }
 
     /// Takes everything out. Memory that a burst took goes with it.
-    pub(super) fn clear(&mut self) {
+    fn empty(&mut self, kept: usize) {
         self.frames = 0;
         self.bytes.clear();
-        self.bytes.shrink_to(KEPT);
+        self.bytes.shrink_to(kept);
     }
 }
 
@@ -205,6 +216,16 @@ impl Spool {
     pub(super) fn open(folder: &Path) -> io::Result<Spool> {
         fs::create_dir_all(folder)?;
         let identity = identity(folder)?;
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == SETTLED)
+                && let Err(error) = fs::remove_file(path)
+                // Whoever was about to remove it may still be at it.
+                && error.kind() != ErrorKind::NotFound
+            {
+                return Err(error);
+            }
+        }
         let segments = segments(folder)?;
         let mut tail = Tail { next: 1, segment: 1, length: 0 };
         if let Some(last) = segments.last() {
@@ -388,17 +409,20 @@ impl Cursor {
         Ok(true)
     }
 
-    /// Removes what lies wholly before a frame, but for the segment at hand.
-    pub(super) fn forget_before(&self, number: u64) -> io::Result<()> {
-        let segments = segments(&self.folder)?;
-        for pair in segments.windows(2) {
+    /// Takes what lies wholly before a frame out of the spool, but for the segment at hand. What it gives is for [`remove`].
+    pub(super) fn forget_before(&self, number: u64) -> io::Result<Vec<PathBuf>> {
+        let mut forgotten = Vec::new();
+        for pair in segments(&self.folder)?.windows(2) {
             let [first, following] = *pair else { break };
             if following > number || first >= self.segment {
                 break;
             }
-            fs::remove_file(path(&self.folder, first))?;
+            let segment = path(&self.folder, first);
+            let settled = segment.with_extension(SETTLED);
+            fs::rename(segment, &settled)?;
+            forgotten.push(settled);
         }
-        Ok(())
+        Ok(forgotten)
     }
 
     fn damaged(&self, what: &str) -> SourceError {
@@ -427,6 +451,21 @@ fn unreadable(place: &Path, error: &io::Error) -> SourceError {
 
 fn path(folder: &Path, first: u64) -> PathBuf {
     folder.join(format!("{first:020}.frames"))
+}
+
+/// Removes what is settled, bit by bit: the kernel gives a file's room back without letting anybody else have the core.
+pub(super) fn remove(settled: &[PathBuf]) -> io::Result<()> {
+    for path in settled {
+        let file = File::options().write(true).open(path)?;
+        let mut length = file.metadata()?.len();
+        while length > 0 {
+            length = length.saturating_sub(STEP);
+            file.set_len(length)?;
+            thread::sleep(PAUSE);
+        }
+        fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 /// The first frames of the segments of a spool, ascending.
@@ -603,15 +642,21 @@ mod tests {
         let mut cursor = Cursor::open(folder.path(), None, tail).unwrap();
         let mut take = |count: usize| (0..count).filter(|_| cursor.take(tail, |_, _| ()).unwrap()).count();
         assert_eq!(take(9), 7);
-        cursor.forget_before(3).unwrap();
-        assert_eq!(segments(folder.path()).unwrap(), [1, 4, 7], "frame 3 is not settled");
-        cursor.forget_before(5).unwrap();
+        assert_eq!(cursor.forget_before(3).unwrap(), [PathBuf::new(); 0], "frame 3 is not settled");
+        assert_eq!(segments(folder.path()).unwrap(), [1, 4, 7]);
+        let settled = cursor.forget_before(5).unwrap();
         assert_eq!(segments(folder.path()).unwrap(), [4, 7]);
+        assert_eq!(settled.iter().filter(|path| path.exists()).count(), 1);
+        remove(&settled).unwrap();
+        assert!(!settled[0].exists());
         let gone = Cursor::open(folder.path(), Some(3), tail).unwrap_err();
         assert!(gone.what.contains("the spool has frames 4 to 7"), "{gone}");
         drop(spool);
+        let settled = cursor.forget_before(7).unwrap();
+        assert!(settled[0].exists());
         let spool = Spool::open(folder.path()).unwrap();
         assert_eq!(*spool.tail.borrow(), tail);
+        assert!(!settled[0].exists(), "what an earlier run has not removed is removed");
     }
 
     #[test]
