@@ -10,7 +10,7 @@ use std::sync::Arc;
 use model::Kind;
 use serde_json::Value as Json;
 
-use crate::component::{Check, Declaration, Input, Problem, Registry, Role};
+use crate::component::{Check, Declaration, Input, Problem, Registry, Role, Severity};
 use crate::diagnostic::{Diagnostics, Finding, Place, Source, position};
 use crate::document::{Data, Document, Entry, Table};
 use crate::graph::{Graph, Node};
@@ -90,6 +90,8 @@ struct Written<'d> {
     inputs: Vec<(usize, Place)>,
     /// Whether one of its inputs is wrong in itself.
     misread: bool,
+    /// Whether one of its options is.
+    amiss: bool,
     failed: bool,
 }
 
@@ -242,6 +244,7 @@ impl<'d> Checker<'d> {
             secrets: Vec::new(),
             inputs: Vec::new(),
             misread: false,
+            amiss: false,
             failed,
         }
     }
@@ -287,6 +290,7 @@ impl<'d> Checker<'d> {
                 finding.help = "remove them, or move this table to `[operators]`".into();
             }
         }
+        node.amiss = reader.findings.iter().any(|finding| finding.severity == Severity::Error);
         self.findings.append(&mut reader.findings);
         self.masks.append(&mut reader.masks);
         node.component = component;
@@ -336,7 +340,8 @@ impl<'d> Checker<'d> {
         let declaration = &types[node.component];
         let mut cx = Check::new(&node.entry.key, inputs);
         let checked = (declaration.check)(node.options.clone(), &mut cx);
-        for problem in cx.into_problems() {
+        // What is wrong with a node as a whole may only follow from an option that cannot be read.
+        for problem in cx.into_problems().into_iter().filter(|problem| !(node.amiss && problem.path.is_empty())) {
             let place = problem_place(node.entry, &problem.path);
             let Problem { severity, path, message, help } = problem;
             let code = if path.first().is_some_and(|p| p == "inputs") { "wrong_input" } else { "bad_option" };

@@ -54,6 +54,8 @@ pub trait Component<T: ?Sized>: DeserializeOwned + JsonSchema + 'static {
     const TYPE: &'static str;
     /// A table of a pipeline file that uses it, ready to copy.
     const EXAMPLE: &'static str;
+    /// The source file whose head (`//!`) says what it promises: its page in the manual. Without one it has no page.
+    const MODULE: &'static str = "";
 
     /// Checks the options against each other and against what the inputs carry, and says what comes out.
     /// Touches nothing outside. Every problem goes to `cx`; `None` only if one of them was an error.
@@ -193,6 +195,8 @@ pub struct Declaration<T: ?Sized> {
     pub name: &'static str,
     /// A table of a pipeline file that uses it.
     pub example: &'static str,
+    /// The source file whose head says what it promises; empty where it has no page.
+    pub module: &'static str,
     /// The JSON Schema of its options; descriptions are the manual's texts.
     pub schema: fn() -> schemars::Schema,
     /// Reads options that fit the schema and checks them.
@@ -210,6 +214,7 @@ pub fn declare<T: ?Sized, C: Component<T>>() -> Declaration<T> {
     Declaration {
         name: C::TYPE,
         example: C::EXAMPLE,
+        module: C::MODULE,
         schema: || schemars::schema_for!(C),
         check: |options, cx| match serde_json::from_value::<C>(options) {
             Ok(component) => component.check(cx).filter(|_| !cx.failed()),

@@ -15,12 +15,13 @@ struct Type {
     role: Role,
     name: &'static str,
     example: &'static str,
+    module: &'static str,
     schema: Json,
 }
 
 fn types<S: ?Sized, O: ?Sized, K: ?Sized>(registry: &Registry<S, O, K>) -> Vec<Type> {
     fn of<T: ?Sized>(role: Role, declarations: &[Declaration<T>]) -> impl Iterator<Item = Type> {
-        declarations.iter().map(move |d| Type { role, name: d.name, example: d.example, schema: (d.schema)().to_value() })
+        declarations.iter().map(move |d| Type { role, name: d.name, example: d.example, module: d.module, schema: (d.schema)().to_value() })
     }
     let Registry { sources, operators, sinks } = registry;
     of(Role::Source, sources).chain(of(Role::Operator, operators)).chain(of(Role::Sink, sinks)).collect()
@@ -37,15 +38,32 @@ pub fn explain<S: ?Sized, O: ?Sized, K: ?Sized>(registry: &Registry<S, O, K>, na
     if !texts.is_empty() {
         return Ok(texts.join("\n\n"));
     }
-    let mut message = format!("there is no component of type `{name}`");
-    if let Some(meant) = words::closest(name, types.iter().map(|t| t.name)) {
+    Err(unknown(name, &types, "component", &[Role::Source, Role::Operator, Role::Sink]))
+}
+
+/// Says that there is no type of this name, and which there are of these roles.
+fn unknown(name: &str, types: &[Type], what: &str, roles: &[Role]) -> String {
+    let of = |role: Role| types.iter().filter(move |t| t.role == role).map(|t| t.name);
+    let mut message = format!("there is no {what} of type `{name}`");
+    if let Some(meant) = words::closest(name, roles.iter().flat_map(|role| of(*role))) {
         let _ = write!(message, "; did you mean `{meant}`?");
     }
-    for role in [Role::Source, Role::Operator, Role::Sink] {
-        let names = types.iter().filter(|t| t.role == role).map(|t| t.name);
-        let _ = write!(message, "\n{}: {}", role.table(), words::list(names));
+    for role in roles {
+        let _ = write!(message, "\n{}: {}", role.table(), words::list(of(*role)));
     }
-    Err(message)
+    message
+}
+
+/// The page of an operator as Markdown: what it does, what its module promises, its options, an example.
+///
+/// # Errors
+/// There is no such operator; the message says which there are.
+pub fn page<S: ?Sized, O: ?Sized, K: ?Sized>(registry: &Registry<S, O, K>, name: &str) -> Result<String, String> {
+    let types = types(registry);
+    match types.iter().find(|t| t.role == Role::Operator && t.name == name) {
+        Some(ty) => Ok(ty.page()),
+        None => Err(unknown(name, &types, "operator", &[Role::Operator])),
+    }
 }
 
 /// Every component type as Markdown: what it does, a table of its options, an example.
@@ -124,6 +142,17 @@ impl Type {
         }
         all.extend(rows(Schema::new(&self.schema)));
         all
+    }
+
+    fn page(&self) -> String {
+        let head = self.module.lines().map_while(|line| line.strip_prefix("//!")).map(|line| line.strip_prefix(' ').unwrap_or(line));
+        // The first line is a title for those who read the module, and other headings are below that of the page.
+        let head = head.skip(1).map(|line| if line.starts_with('#') { format!("#{line}") } else { line.to_owned() });
+        // What is a link in the module's documentation is a name here.
+        let head = head.collect::<Vec<_>>().join("\n").replace("[`", "`").replace("`]", "`");
+        let Type { name, example, .. } = self;
+        let (doc, table, example) = (self.doc(), self.markdown_table(), example.trim());
+        format!("# `{name}`\n\n{doc}\n\n{}\n\n## Options\n\n{table}## Example\n\n```toml\n{example}\n```", head.trim())
     }
 
     fn explain(&self) -> String {

@@ -87,7 +87,7 @@ macro_rules! declare_kinds {
 }
 
 /// Every built-in kind, in the order of the manual.
-pub fn all() -> [&'static Arc<Kind>; 21] {
+pub fn all() -> [&'static Arc<Kind>; 22] {
     [
         &*FRAME,
         &*TRADE,
@@ -106,6 +106,7 @@ pub fn all() -> [&'static Arc<Kind>; 21] {
         &*GAP,
         &*INSTRUMENT_TERMS,
         &*BAR,
+        &*ACTIVITY_BAR,
         &*BOOK_METRICS,
         &*BOOK_EVENT,
         &*ANOMALY,
@@ -125,7 +126,7 @@ pub fn records() -> impl Iterator<Item = &'static Arc<Kind>> {
 
 /// The kinds that venues send, in the order of the manual.
 pub fn market_data() -> impl Iterator<Item = &'static Arc<Kind>> {
-    const DERIVED: [&str; 7] = ["frame", "instrument_terms", "bar", "book_metrics", "book_event", "anomaly", "dead_letter"];
+    const DERIVED: [&str; 8] = ["frame", "instrument_terms", "bar", "activity_bar", "book_metrics", "book_event", "anomaly", "dead_letter"];
     all().into_iter().filter(|k| !DERIVED.contains(&k.name.as_ref()))
 }
 
@@ -666,6 +667,53 @@ declare_kinds! {
         late: Boolean,
         /// Trade ids inside the window are not consecutive: trades are missing. Null where ids are not numbers.
         gap: Option<Boolean>,
+    }
+
+    /// A bar that ended when enough had happened: open, high, low, close and volumes of trades that follow each other, by (event
+    /// time, trade id).
+    "activity_bar" in "activity_bars" as ACTIVITY_BAR, ActivityBar, ActivityBarBuilder, ActivityBarRows
+    time ["end"] key ["venue", "market", "symbol", "rule", "number"] revisable false
+    {
+        /// The venue, e.g. `binance`.
+        venue: Label,
+        /// The market: `spot`, `perpetual`, `future`, `option` or `index`.
+        market: Label,
+        /// The instrument's canonical symbol.
+        symbol: Label,
+        /// The rule by which bars end, e.g. `volume 10`.
+        rule: Label,
+        /// The number of the bar among those of its instrument and rule, from 0.
+        number: Integer,
+        /// Event time of the first trade.
+        start: Time,
+        /// Event time of the last trade.
+        end: Time,
+        /// Price of the first trade; of a brick, where it begins.
+        open: Decimal,
+        /// Highest price; of a brick, its upper end.
+        high: Decimal,
+        /// Lowest price; of a brick, its lower end.
+        low: Decimal,
+        /// Price of the last trade; of a brick, where it ends.
+        close: Decimal,
+        /// Sum of sizes, in the base asset. Of several bricks that one trade lays, the first has all.
+        volume: Decimal,
+        /// Sum of price times size, in the quote asset; summed exactly, rounded half to even once.
+        quote_volume: Decimal,
+        /// Volume of trades whose taker bought.
+        buy_volume: Decimal,
+        /// Volume of trades whose taker sold.
+        sell_volume: Decimal,
+        /// Number of trades; a venue's aggregate counts as the trades it merged.
+        trades: Integer,
+        /// Volume-weighted mean price, rounded half to even; null where the volume is zero.
+        vwap: Option<Decimal>,
+        /// What had to be reached; null where the number of trades ended the bar of a rule that expects something.
+        threshold: Option<Decimal>,
+        /// Identifier of the first trade.
+        first_trade_id: Text,
+        /// Identifier of the last trade.
+        last_trade_id: Text,
     }
 
     /// The state of a rebuilt order book after a change.

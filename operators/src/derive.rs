@@ -7,6 +7,12 @@
 //!
 //! Time, key and whether records are revised stay as they were, so a derived kind can go wherever its
 //! original can: to a table of its own (`table`), to windows, to anomaly detection.
+//!
+//! # Time
+//!
+//! - **Late rows** are given their columns like others, and so are all that a **gap** or an **idle source** leaves.
+//! - **Corrections**: what takes a record back gets the same columns as the record, and takes back what was derived of it.
+//! - **State**: none.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +28,7 @@ use serde::Deserialize;
 
 use crate::expression::{Computed, Expression, evaluate};
 use crate::fault::{self, Fault};
-use crate::filter::{carried, not_carried};
+use crate::inputs::{carried, not_carried};
 use crate::{Context, Operator, Output, Stream, Transform, dataflow, rows};
 
 /// Adds columns that are computed from the others.
@@ -58,6 +64,7 @@ inputs = ["trades"]
 columns = { notional = "price * quantity", large = "price * quantity > 100000" }
 table = "sized_trades"
 "#;
+    const MODULE: &'static str = include_str!("derive.rs");
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Operator>> {
         let deriving = self.plan(cx)?;

@@ -4,6 +4,12 @@
 //! ignored and counted as such. A condition that cannot be evaluated for a record (division by zero) makes
 //! that record a dead letter with the reason `expression`, and no other. A record and its retraction meet the
 //! same fate, so what a filter lets through stays revisable.
+//!
+//! # Time
+//!
+//! - **Late rows** pass like others, and so do all that a **gap** or an **idle source** leaves.
+//! - **Corrections**: what takes a record back passes where the record did.
+//! - **State**: none.
 
 use std::sync::Arc;
 
@@ -18,8 +24,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::expression::{Computed, Expression, evaluate};
-use crate::fault::{Fault, nearest};
-use crate::{Context, Operator, Output, Stream, Transform, dataflow, rows};
+use crate::fault::Fault;
+use crate::{Context, Operator, Output, Stream, Transform, dataflow, inputs, rows};
 
 /// Keeps the records for which a condition holds.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -43,9 +49,10 @@ type = "filter"
 inputs = ["trades"]
 where = "price * quantity > 100000 AND side = 'buy'"
 "#;
+    const MODULE: &'static str = include_str!("filter.rs");
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Operator>> {
-        let kinds = self.kinds(cx)?;
+        let kinds = inputs::chosen(cx, self.kinds.as_deref())?;
         let mut conditions = Vec::new();
         for kind in &kinds {
             match Condition::plan(&self.condition.0, kind) {
@@ -64,53 +71,6 @@ where = "price * quantity > 100000 AND side = 'buy'"
         }
         Some(Checked { outputs, component: Arc::new(Filtering { conditions }) })
     }
-}
-
-impl Filter {
-    /// The kinds to look at.
-    fn kinds(&self, cx: &mut Check<'_>) -> Option<Vec<Arc<Kind>>> {
-        let carried = carried(cx)?;
-        let Some(names) = &self.kinds else {
-            let kinds: Vec<_> = carried.into_iter().filter(|k| k.name != DEAD_LETTER.name).collect();
-            if kinds.is_empty() {
-                cx.error(&["inputs"], "the inputs carry no records to filter", "name an input that carries records");
-                return None;
-            }
-            return Some(kinds);
-        };
-        if names.is_empty() {
-            cx.error(&["kinds"], "names no kind, so nothing would pass", "name a kind, or leave `kinds` out for all of them");
-        }
-        let mut kinds: Vec<Arc<Kind>> = Vec::new();
-        for name in names {
-            match carried.iter().find(|k| k.name == *name) {
-                Some(kind) if !kinds.contains(kind) => kinds.push(kind.clone()),
-                Some(_) => cx.warn(&["kinds"], format!("`{name}` is named twice"), "name it once"),
-                None => not_carried(cx, &["kinds"], name, &carried),
-            }
-        }
-        (!cx.failed()).then_some(kinds)
-    }
-}
-
-/// Every kind that the inputs carry, once; kinds of one name must have the same columns.
-pub(crate) fn carried(cx: &mut Check<'_>) -> Option<Vec<Arc<Kind>>> {
-    let kinds = cx.carried();
-    let differs =
-        |input: &config::Input| input.kinds.iter().find(|k| kinds.iter().any(|first| first.name == k.name && first != *k)).cloned();
-    if let Some((node, kind)) = cx.inputs().iter().find_map(|input| Some((input.node.clone(), differs(input)?))) {
-        let message = format!("`{}` records of input `{node}` have other columns than those of the inputs before it", kind.name);
-        cx.error(&["inputs"], message, "give one of them another name where it is made: `kind = ...`");
-        return None;
-    }
-    Some(kinds)
-}
-
-/// Reports a kind that was asked for and that no input carries.
-pub(crate) fn not_carried(cx: &mut Check<'_>, path: &[&str], name: &str, carried: &[Arc<Kind>]) {
-    let hint = nearest(name, carried.iter().map(|k| k.name.as_ref())).map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
-    let names: Vec<_> = carried.iter().map(|k| format!("`{}`", k.name)).collect();
-    cx.error(path, format!("no input carries `{name}`"), format!("{hint}the inputs carry {}", names.join(", ")));
 }
 
 /// A condition planned for one kind.
@@ -337,11 +297,7 @@ mod tests {
                 "kinds: names no kind, so nothing would pass\n  name a kind, or leave `kinds` out for all of them",
             ),
             (r#"{"where": "price > 1", "kinds": ["trade", "trade"]}"#, &[&both], "kinds: `trade` is named twice\n  name it once"),
-            (
-                r#"{"where": "price > 1"}"#,
-                &[&both[2..]],
-                "inputs: the inputs carry no records to filter\n  name an input that carries records",
-            ),
+            (r#"{"where": "price > 1"}"#, &[&both[2..]], "inputs: the inputs carry no records\n  name an input that carries records"),
             (
                 r#"{"where": "price > 1"}"#,
                 &[&both[..1], &[Arc::new(other)]],

@@ -188,6 +188,11 @@ impl StateBuilder {
     }
 }
 
+/// Whether rows are states that [`StateBuilder`] made.
+pub fn is_state(rows: &RecordBatch) -> bool {
+    rows.schema_ref() == STATE.schema()
+}
+
 /// Hands out the states that [`StateBuilder`] made: the number of the instrument, the part and the bytes.
 pub fn states(batches: &[RecordBatch], instruments: &mut Instruments, mut each: impl FnMut(u32, &str, &[u8])) {
     for rows in batches {

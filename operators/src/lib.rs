@@ -21,16 +21,24 @@ pub mod bars;
 pub mod book;
 pub mod cause;
 pub mod dataflow;
+pub mod deduplicate;
 pub mod derive;
 pub mod expression;
 pub mod fault;
 pub mod filter;
+pub mod held;
+pub mod inputs;
 pub mod instruments;
+pub mod mask;
 pub mod normalise;
 pub mod pages;
 pub mod registry;
+pub mod reorder;
 pub mod rows;
+pub mod sample;
 pub mod state;
+#[cfg(test)]
+mod testing;
 
 pub use dataflow::{Advance, Keyed, Output, Stream, Transform};
 pub use state::{Keeper, Snapshot};
@@ -41,6 +49,9 @@ pub fn registry() -> Vec<Declaration<dyn Operator>> {
         declare::<dyn Operator, normalise::Normalise>(),
         declare::<dyn Operator, filter::Filter>(),
         declare::<dyn Operator, derive::Derive>(),
+        declare::<dyn Operator, deduplicate::Deduplicate>(),
+        declare::<dyn Operator, sample::Sample>(),
+        declare::<dyn Operator, mask::Mask>(),
         declare::<dyn Operator, registry::Registry>(),
         declare::<dyn Operator, bars::Bars>(),
         declare::<dyn Operator, book::Book>(),

@@ -5,6 +5,14 @@
 //! bytes. Decoding needs nothing but the frame and the venue's listings, which every worker learns, so it runs
 //! wherever the frame is. What was learned of frames is kept by checkpoints: what is decoded after a crash, by however many
 //! workers, is decoded with the listings that had come before it.
+//!
+//! # Time
+//!
+//! - **Late rows**: there are none here. A frame is decoded whenever it comes, and its records carry the venue's time.
+//! - **Corrections**: a record is not taken back.
+//! - **Gaps**: what a live source tells of them becomes `gap` records; what it asked for afterwards is marked (`backfilled`).
+//! - **Idle sources** hold nothing up.
+//! - **State**: what was learned of the venues' listings, one entry for each instrument.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,6 +50,7 @@ type = "normalise"
 inputs = ["market"]
 kinds = ["trade"]
 "#;
+    const MODULE: &'static str = include_str!("normalise.rs");
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Operator>> {
         cx.require(&[&FRAME.name]);

@@ -7,6 +7,13 @@
 //!
 //! What an instrument's rows are depends on its listings alone: a listing that says nothing new changes nothing, one of the same time
 //! corrects, and one from before the terms at hand is refused, because what they replaced is settled.
+//!
+//! # Time
+//!
+//! - **Late rows**: a listing from before the terms at hand is a dead letter.
+//! - **Corrections**: a row that ends is taken back and asserted with its end; so is one that a listing of the same time corrects.
+//! - **Gaps** and **idle sources** leave the last row open: what a venue does not list any more has no end.
+//! - **State**: the open row of each instrument.
 
 use std::sync::Arc;
 
@@ -37,6 +44,7 @@ impl Component<dyn Operator> for Registry {
 type = "registry"
 inputs = ["records"]
 "#;
+    const MODULE: &'static str = include_str!("registry.rs");
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Operator>> {
         cx.require(&[&INSTRUMENT.name]);

@@ -9,7 +9,7 @@ use model::kinds::{DeadLetter, FRAME};
 use model::time::Time;
 use model::{Batch, Kind};
 
-use crate::Output;
+use crate::{Advance, Output};
 
 /// The rows for which `mask` is true, with their differences; neither false nor null.
 pub fn keep(batch: Batch, mask: &BooleanArray) -> Batch {
@@ -40,6 +40,17 @@ pub fn refuse(batch: Batch, refused: &[(usize, String)], reason: &'static str, t
 /// Refuses one row: it becomes a dead letter that names what the row's columns tell, with the row as JSON (or the
 /// bytes, of a frame).
 pub fn bury(batch: &Batch, row: usize, reason: &'static str, detail: &str, time: Time, out: &mut Output) {
+    describe(batch, row, detail, |letter| out.reject(reason, time, letter));
+}
+
+/// Refuses one row that came behind the watermark, as [`bury`] does.
+pub fn late(batch: &Batch, row: usize, advance: &Advance, out: &mut Output) {
+    let detail = format!("it came when the watermark was at {}", model::time::display(advance.before));
+    describe(batch, row, &detail, |letter| out.late(advance.time, letter));
+}
+
+/// The dead letter of a row; the output fills in the node, the reason and the time.
+fn describe(batch: &Batch, row: usize, detail: &str, give: impl FnOnce(DeadLetter<'_>)) {
     let Batch { kind, rows, .. } = batch;
     let taken_back;
     let detail = if batch.diff(row) > 0 {
@@ -57,9 +68,9 @@ pub fn bury(batch: &Batch, row: usize, reason: &'static str, detail: &str, time:
         }
     };
     let event_time = kind.time.iter().find(|c| *c != "receive_time").and_then(|c| number::<TimestampMicrosecondType>(rows, c, row));
-    let letter = DeadLetter {
+    give(DeadLetter {
         node: "",
-        reason,
+        reason: "",
         detail,
         event_time,
         receive_time: number::<TimestampMicrosecondType>(rows, "receive_time", row),
@@ -70,8 +81,7 @@ pub fn bury(batch: &Batch, row: usize, reason: &'static str, detail: &str, time:
         market: text(rows, "market", row),
         symbol: text(rows, "symbol", row),
         payload,
-    };
-    out.reject(reason, time, letter);
+    });
 }
 
 fn frame_payload<'r>(kind: &Kind, rows: &'r RecordBatch, row: usize) -> Option<&'r [u8]> {

@@ -96,8 +96,11 @@ enum Command {
         /// Its type, e.g. `bars`; without it, all types are listed
         component: Option<String>,
     },
-    /// Print the manual's reference of all components, kinds and settings, as Markdown
-    Reference,
+    /// Print the manual's reference of all components, kinds and settings, or an operator's page, as Markdown
+    Reference {
+        /// An operator's type, e.g. `bars`
+        operator: Option<String>,
+    },
     /// Query hot and cold tables together
     Sql {
         /// The query
@@ -318,8 +321,11 @@ fn execute(command: Command) -> Result<ExitCode, Failure> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Reference => {
-            say(&crate::reference::markdown());
+        Command::Reference { operator } => {
+            say(&match operator {
+                Some(name) => manual::page(&registry(), &name).map_err(Failure::Message)?,
+                None => crate::reference::markdown(),
+            });
             Ok(ExitCode::SUCCESS)
         }
         Command::Sql { query, format, output, common } => {

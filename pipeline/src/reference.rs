@@ -1,4 +1,4 @@
-//! The manual's reference page, made from the declarations that the program runs on.
+//! The manual's reference pages, made from the declarations that the program runs on.
 
 use std::fmt::Write as _;
 

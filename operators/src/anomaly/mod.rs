@@ -5,6 +5,14 @@
 //! time; so what is found depends neither on the order of arrival within the watermark nor on batches or workers.
 //! Rows that come behind the watermark are counted as late and kept as dead letters: judging them would make an
 //! answer that was given already depend on when they came.
+//!
+//! # Time
+//!
+//! - **Late rows** are dead letters: their time has been judged.
+//! - **Corrections**: an anomaly closes with a second record and is not taken back.
+//! - **Gaps** are findings (`sequence_gap`), and no detector takes one for calm.
+//! - **Idle sources** do not hold the watermark up (`idle` of the source); `stale_feed` tells of instruments that fall silent.
+//! - **State**: for each instrument and detector, rows that the watermark has not passed and the window that the detector looks back on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +32,6 @@ pub mod crossed_book;
 mod findings;
 mod operator;
 pub mod price_spike;
-mod reorder;
 pub mod sequence_gap;
 pub mod stale_feed;
 mod window;
@@ -130,6 +137,7 @@ crossed_book = {}
 book_mismatch = {}
 stale_feed = { after = "30s" }
 "#;
+    const MODULE: &'static str = include_str!("mod.rs");
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Operator>> {
         let plan = self.plan(cx)?;

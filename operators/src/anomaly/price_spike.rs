@@ -28,12 +28,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{Finding, Findings, State};
-use super::reorder::{Reorder, Timed};
 use super::window::{Window, median};
 use super::{Detector, Options, Place, Rows, Saved};
 use crate::cause::Cause;
 use crate::instruments::read_state;
 use crate::pages::{LARGE, Pages};
+use crate::reorder::{Reorder, Timed, TradeId};
 
 /// The detector's name.
 pub const NAME: &str = "price_spike";
@@ -127,13 +127,6 @@ struct Trade {
     cause: Cause,
 }
 
-/// A venue's trade id: numbers in their order, before other text.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum TradeId {
-    Number(i64),
-    Text(Box<str>),
-}
-
 impl Timed for Trade {
     fn time(&self) -> Micros {
         self.time
@@ -141,19 +134,6 @@ impl Timed for Trade {
 
     fn number(&self) -> u32 {
         self.number
-    }
-}
-
-impl TradeId {
-    fn of(text: &str) -> Self {
-        text.parse().map_or_else(|_| TradeId::Text(text.into()), TradeId::Number)
-    }
-
-    fn number(&self) -> Option<i64> {
-        match self {
-            TradeId::Number(number) => Some(*number),
-            TradeId::Text(_) => None,
-        }
     }
 }
 

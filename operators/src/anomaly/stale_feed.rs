@@ -24,11 +24,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::findings::{Finding, Findings, State, seconds};
-use super::reorder::{Reorder, Timed};
 use super::{Detector, Options, Place, Rows, Saved};
 use crate::cause::Cause;
 use crate::instruments::read_state;
 use crate::pages::Pages;
+use crate::reorder::{Reorder, Timed};
 
 /// The detector's name.
 pub const NAME: &str = "stale_feed";

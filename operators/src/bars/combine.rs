@@ -18,7 +18,7 @@ use super::{Late, Windows};
 use crate::{Advance, Keyed, Output, Snapshot};
 
 /// A trade beyond these is refused: the sums of a window could not be held exactly.
-const LARGEST: i128 = Decimal::from_integer(1_000_000_000_000_000).units();
+pub(super) const LARGEST: i128 = Decimal::from_integer(1_000_000_000_000_000).units();
 const LARGEST_NOTIONAL: i256 = i256::from_i128(LARGEST).wrapping_mul(i256::from_i128(LARGEST / 1_000_000_000_000));
 
 /// Combines trades into partials of the common slot of all intervals.
@@ -158,7 +158,7 @@ impl Keyed for Combiner {
 
 /// Price times size in 10⁻²⁴ units; `None` beyond what a bar can hold.
 #[inline]
-fn notional(price: i128, quantity: i128) -> Option<i256> {
+pub(super) fn notional(price: i128, quantity: i128) -> Option<i256> {
     // Both mostly fit into 64 bits, and are then far from the limits.
     if let (Ok(price), Ok(quantity)) = (i64::try_from(price), i64::try_from(quantity)) {
         return Some(i256::from_i128(i128::from(price) * i128::from(quantity)));
@@ -252,7 +252,7 @@ impl Group {
 }
 
 impl Late {
-    fn handle(self, advance: &Advance, batch: &Batch, trades: &TradeRows<'_>, row: usize, out: &mut Output) {
+    pub(super) fn handle(self, advance: &Advance, batch: &Batch, trades: &TradeRows<'_>, row: usize, out: &mut Output) {
         match self {
             Late::Count => out.account().late(1),
             Late::DeadLetter => {

@@ -227,5 +227,5 @@ fn options_are_checked() {
     assert!(check("every = \"1m\"").is_ok());
     assert!(check("every = [\"1s\", \"1m\"]\nlateness = \"5s\"\nlate = \"count\"").is_ok());
     assert!(check("every = \"250ms\"").unwrap_err().contains("not a whole number of seconds"));
-    assert!(check("every = []").unwrap_err().contains("no interval"));
+    assert!(check("every = []").unwrap_err().contains("no rule says"));
 }

@@ -7,6 +7,16 @@
 //! It promises: a metrics row stands only for a book that is a venue's snapshot and every change since; every
 //! time a book begins or ceases to be that, and every time it contradicts itself (crossed) or the venue's own
 //! best bid and ask (mismatch), is an event with the numbers.
+//!
+//! # Time
+//!
+//! - **Late rows**: there are none. Rows are taken in the order of their source, and samples by event time leave when the watermark has
+//!   passed their span.
+//! - **Corrections**: a venue corrects a book with a snapshot; nothing that was given is taken back.
+//! - **Gaps**: the book is invalid from a gap to the next snapshot, and no metrics are given in between.
+//! - **Idle sources** do not hold samples up (`idle` of the source). A span in which nothing changed has no row.
+//! - **State**: the levels of each book, 100,000 a side at most, what waits for a snapshot (`buffer_deltas`, `buffer_size`), and up to 1,024 quotes
+//!   that wait to be compared.
 
 use std::sync::Arc;
 
@@ -89,6 +99,7 @@ inputs = ["market_data"]              # carries book_delta, book_snapshot and, t
 every = "1s"
 snapshots = { every = "1m", levels = 1000 }
 "#;
+    const MODULE: &'static str = include_str!("mod.rs");
 
     fn check(self, cx: &mut Check<'_>) -> Option<Checked<dyn Operator>> {
         let plan = self.plan(cx)?;

@@ -642,7 +642,7 @@ mod tests {
         let mut cursor = Cursor::open(folder.path(), None, tail).unwrap();
         let mut take = |count: usize| (0..count).filter(|_| cursor.take(tail, |_, _| ()).unwrap()).count();
         assert_eq!(take(9), 7);
-        assert_eq!(cursor.forget_before(3).unwrap(), [PathBuf::new(); 0], "frame 3 is not settled");
+        assert!(cursor.forget_before(3).unwrap().is_empty(), "frame 3 is not settled");
         assert_eq!(segments(folder.path()).unwrap(), [1, 4, 7]);
         let settled = cursor.forget_before(5).unwrap();
         assert_eq!(segments(folder.path()).unwrap(), [4, 7]);

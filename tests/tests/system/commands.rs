@@ -213,7 +213,7 @@ fn each_type_is_explained() {
     let bars = marketprism(["explain", "bars"]).expect_success();
     for part in [
         "operator `bars`",
-        "\n  every (a duration or a list of durations; required)\n",
+        "\n  every (a duration or a list of durations; default `[]`)\n",
         "(a duration; default `\"0s\"`)",
         "dead_letter",
         "[operators.bars_1m]",

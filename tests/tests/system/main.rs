@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "what a test measured belongs into its output")]
 
+mod activity;
 mod awkward;
 mod broken;
 mod capture;
@@ -18,6 +19,7 @@ mod misbehaviour;
 mod nats;
 mod nats_speed;
 mod nodes;
+mod operators;
 mod processes;
 mod recordings;
 mod recovery;

@@ -4,10 +4,12 @@ use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
+use std::fmt;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use model::time::Micros;
+use serde::{Deserialize, Serialize};
 
 /// Something that happened to an instrument at a time; ordered by the time first.
 pub trait Timed: Ord + Clone {
@@ -15,6 +17,41 @@ pub trait Timed: Ord + Clone {
     fn time(&self) -> Micros;
     /// The instrument.
     fn number(&self) -> u32;
+}
+
+/// A venue's trade id: numbers in their order, before other text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum TradeId {
+    /// A number, written without signs and leading zeros.
+    Number(i64),
+    /// Anything else.
+    Text(Box<str>),
+}
+
+impl TradeId {
+    /// The id that a venue writes so.
+    pub fn of(text: &str) -> Self {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        let number = if plain { text.parse().ok() } else { None };
+        number.map_or_else(|| TradeId::Text(text.into()), TradeId::Number)
+    }
+
+    /// The number, if it is one.
+    pub fn number(&self) -> Option<i64> {
+        match self {
+            TradeId::Number(number) => Some(*number),
+            TradeId::Text(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for TradeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TradeId::Number(number) => number.fmt(f),
+            TradeId::Text(text) => text.fmt(f),
+        }
+    }
 }
 
 /// Holds rows until the watermark has passed them.
