@@ -240,9 +240,12 @@ impl Venue {
 }
 
 impl World {
-    /// What is to happen at an event.
-    fn next_fault(&mut self, number: usize) -> Option<Fault> {
+    /// What is to happen at an event. One that cannot be forged, or not yet, is passed over.
+    fn next_fault(&mut self, number: usize, event: &Event, can_be_forged: bool) -> Option<Fault> {
         let first = self.script.faults.first_entry().filter(|first| *first.key() <= number)?;
+        if *first.get() == Fault::Forge && !(can_be_forged && self.speaks.forged(event).is_some()) {
+            return None;
+        }
         self.seen.faults += 1;
         Some(first.remove())
     }
@@ -307,6 +310,8 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
     let mut told = None::<broadcast::Receiver<Told>>;
     // The channels that are heard, each from an event on.
     let mut channels = HashMap::<String, usize>::new();
+    // From which event on a channel was heard when something of it was forged last: until it is asked for anew, nobody listens.
+    let mut forged = HashMap::<String, usize>::new();
     let mut late: Option<(Instant, Vec<String>)> = None;
     let mut held: Option<(String, String)> = None;
     let mut count = 0;
@@ -355,15 +360,14 @@ async fn talk(mut socket: WebSocketStream<TcpStream>, world: &Mutex<World>, tell
             }
             event = async { told.as_mut().expect("it is asked for only when it is there").recv().await }, if told.is_some() => {
                 let Ok((number, event)) = event else { return Ok(()) };
-                if channels.get(&event.channel).is_none_or(|from| number < *from) {
-                    continue;
-                }
-                let fault = lock(world).next_fault(number);
+                let Some(from) = channels.get(&event.channel).filter(|from| **from <= number) else { continue };
+                let fault = lock(world).next_fault(number, &event, forged.get(&event.channel) != Some(from));
                 // One that is lost has a number, too.
                 let frame = match fault {
                     Some(Fault::Forge) => {
-                        let forged = lock(world).speaks.forged(&event);
-                        numbered(forged.as_ref().unwrap_or(&event.frame))
+                        forged.insert(event.channel.clone(), *from);
+                        let frame = lock(world).speaks.forged(&event).expect("it can be forged");
+                        numbered(&frame)
                     }
                     _ => numbered(&event.frame),
                 };
