@@ -11,7 +11,7 @@
 //! - **Corrections**: kinds that are revised are refused, since each of their keys has one record already.
 //! - **Gaps**: event time waits for what a live source asks for, so that a record that is asked for twice goes on once.
 //! - **Idle sources** hold nothing up (`idle` of the source).
-//! - **State**: records that the watermark has not passed, and 40 bytes for each that came within `within` before it.
+//! - **State**: records that the watermark has not passed, and a key and a time for each that came within `within` before it.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
